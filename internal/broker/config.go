@@ -1,0 +1,29 @@
+package broker
+
+import "github.com/walferry/walferry/vault"
+
+// Config says how the brokers are reached. The zero TLS and SASL mean plaintext without login.
+type Config struct {
+	// Seeds are host:port.
+	Seeds []string
+	// ClientID is what the brokers log.
+	ClientID string
+	TLS      TLSConfig
+	SASL     SASLConfig
+}
+
+// TLSConfig is the client's side of TLS. Files are read again at each connection.
+type TLSConfig struct {
+	Enabled            bool
+	CAFile             string // PEM; empty means the system's roots
+	CertFile, KeyFile  string // PEM client certificate, both or neither
+	ServerName         string // checked in place of the broker's host name
+	InsecureSkipVerify bool
+}
+
+// SASLConfig is the login.
+type SASLConfig struct {
+	Mechanism string // "", plain, scram-sha-256, scram-sha-512
+	Username  string
+	Password  vault.Credential
+}

@@ -1,0 +1,2 @@
+// Package pipeline runs the way of one row.
+package pipeline

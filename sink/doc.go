@@ -1,0 +1,2 @@
+// Package sink writes events to Kafka: routing, topics, records, acknowledgements.
+package sink

@@ -1,0 +1,2 @@
+// Package encode turns events into keys, values and headers.
+package encode
