@@ -1,0 +1,335 @@
+package monitor_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+
+	"github.com/walferry/walferry/fault"
+	"github.com/walferry/walferry/monitor"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// running is one server on a free port, and a client of its own that leaves no connection behind.
+type running struct {
+	t      *testing.T
+	base   string
+	client *http.Client
+	stop   func()
+}
+
+func start(t *testing.T, reg *prometheus.Registry, status func() monitor.Status) *running {
+	t.Helper()
+	srv := monitor.New(monitor.Config{Listen: "127.0.0.1:0", Explicit: true}, reg, status, slog.New(slog.DiscardHandler))
+	if err := srv.Listen(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- srv.Run(ctx) }()
+	tr := &http.Transport{}
+	r := &running{t: t, base: "http://" + srv.Addr().String(), client: &http.Client{Transport: tr, Timeout: 20 * time.Second}}
+	stopped := false
+	r.stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		tr.CloseIdleConnections()
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	}
+	t.Cleanup(r.stop)
+	return r
+}
+
+func (r *running) do(method, path string, body io.Reader) (*http.Response, string) {
+	r.t.Helper()
+	req, err := http.NewRequestWithContext(r.t.Context(), method, r.base+path, body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	resp, err := r.client.Do(req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return resp, string(text)
+}
+
+func streaming() monitor.Status {
+	return monitor.Status{
+		Pipeline:       "shop",
+		State:          monitor.Streaming,
+		Since:          time.Date(2026, 5, 1, 10, 0, 0, 0, time.UTC),
+		Received:       0x16_B374D848,
+		Durable:        0x16_B374D800,
+		Confirmed:      0x16_B374D700,
+		PendingRecords: 7,
+	}
+}
+
+func TestStatusIsTheContractedJSON(t *testing.T) {
+	st := streaming()
+	st.LastError, st.LastErrorAt = fault.KafkaUnavailable, st.Since.Add(time.Second)
+	resp, body := start(t, prometheus.NewRegistry(), func() monitor.Status { return st }).do(http.MethodGet, "/status", nil)
+	if got := resp.Header.Get("Content-Type"); got != "application/json" {
+		t.Errorf("content type %q", got)
+	}
+	want := `{
+  "pipeline": "shop",
+  "state": "streaming",
+  "since": "2026-05-01T10:00:00Z",
+  "last_error": "kafka_unavailable",
+  "last_error_at": "2026-05-01T10:00:01Z",
+  "received_lsn": "16/B374D848",
+  "durable_lsn": "16/B374D800",
+  "confirmed_lsn": "16/B374D700",
+  "pending_records": 7
+}
+`
+	if diff := cmp.Diff(want, body); diff != "" {
+		t.Errorf("status (-want +got):\n%s", diff)
+	}
+	var back monitor.Status
+	if err := json.Unmarshal([]byte(body), &back); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(st, back); diff != "" {
+		t.Errorf("read back (-want +got):\n%s", diff)
+	}
+}
+
+func TestReadyFollowsTheState(t *testing.T) {
+	for state, want := range map[monitor.State]int{
+		monitor.Starting:     http.StatusServiceUnavailable,
+		monitor.Standby:      http.StatusOK,
+		monitor.Streaming:    http.StatusOK,
+		monitor.Reconnecting: http.StatusServiceUnavailable,
+		monitor.Stopping:     http.StatusServiceUnavailable,
+	} {
+		t.Run(string(state), func(t *testing.T) {
+			r := start(t, prometheus.NewRegistry(), func() monitor.Status { return monitor.Status{State: state} })
+			resp, body := r.do(http.MethodGet, "/readyz", nil)
+			if resp.StatusCode != want || body != string(state)+"\n" {
+				t.Errorf("readyz: %d %q, want %d %q", resp.StatusCode, body, want, state)
+			}
+			if resp, _ := r.do(http.MethodGet, "/livez", nil); resp.StatusCode != http.StatusOK {
+				t.Errorf("livez: %d", resp.StatusCode)
+			}
+		})
+	}
+}
+
+func TestMetricsShowRegistryAndStatus(t *testing.T) {
+	reg := monitor.NewRegistry()
+	rows := prometheus.NewCounter(prometheus.CounterOpts{Name: "walferry_test_rows_total", Help: "Rows."})
+	reg.MustRegister(rows)
+	rows.Add(3)
+	_, body := start(t, reg, streaming).do(http.MethodGet, "/metrics", nil)
+	for _, line := range []string{
+		`walferry_test_rows_total 3`,
+		`walferry_pipeline_state{pipeline="shop",state="streaming"} 1`,
+		`walferry_pipeline_state{pipeline="shop",state="standby"} 0`,
+		`walferry_pipeline_state_since_timestamp_seconds{pipeline="shop"} 1.7776296e+09`,
+		`walferry_received_lsn_bytes{pipeline="shop"} 9.750005972e+10`,
+		`walferry_durable_lsn_bytes{pipeline="shop"} 9.7500059648e+10`,
+		`walferry_confirmed_lsn_bytes{pipeline="shop"} 9.7500059392e+10`,
+		`walferry_pending_records{pipeline="shop"} 7`,
+		`# TYPE go_goroutines gauge`,
+	} {
+		if !strings.Contains(body, line+"\n") {
+			t.Errorf("metrics lack %q", line)
+		}
+	}
+	if t.Failed() {
+		t.Log(body)
+	}
+}
+
+// Two pipelines in one process must not notice each other.
+func TestTwoServersMayShowOneRegistry(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	a := start(t, reg, func() monitor.Status { return monitor.Status{Pipeline: "a"} })
+	b := start(t, reg, func() monitor.Status { return monitor.Status{Pipeline: "b"} })
+	for name, r := range map[string]*running{"a": a, "b": b} {
+		resp, body := r.do(http.MethodGet, "/metrics", nil)
+		if resp.StatusCode != http.StatusOK || !strings.Contains(body, `walferry_pending_records{pipeline="`+name+`"} 0`) {
+			t.Errorf("%s: %d\n%s", name, resp.StatusCode, body)
+		}
+	}
+}
+
+func TestNothingButReading(t *testing.T) {
+	r := start(t, prometheus.NewRegistry(), streaming)
+	for _, path := range []string{"/metrics", "/livez", "/readyz", "/status"} {
+		for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions, "BREW"} {
+			resp, _ := r.do(method, path, strings.NewReader("x"))
+			if resp.StatusCode != http.StatusMethodNotAllowed {
+				t.Errorf("%s %s: %d", method, path, resp.StatusCode)
+			}
+		}
+		resp, body := r.do(http.MethodHead, path, nil)
+		if resp.StatusCode != http.StatusOK || body != "" {
+			t.Errorf("HEAD %s: %d, %d bytes", path, resp.StatusCode, len(body))
+		}
+	}
+	if resp, _ := r.do(http.MethodGet, "/debug/pprof/", nil); resp.StatusCode != http.StatusNotFound {
+		t.Errorf("pprof is served: %d", resp.StatusCode)
+	}
+}
+
+func TestFault58_SlowHeaderIsCutOff(t *testing.T) {
+	t.Parallel()
+	r := start(t, prometheus.NewRegistry(), streaming)
+	conn := dial(t, r)
+	if _, err := io.WriteString(conn, "GET /status HTTP/1.1\r\nHost: x\r\nX-Slow: "); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if err := conn.SetReadDeadline(began.Add(15 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	// The header never ends; the server must hang up by itself, whether or not with a word.
+	if _, err := io.Copy(io.Discard, conn); err != nil {
+		t.Fatalf("the connection is still open after %v: %v", time.Since(began), err)
+	}
+	if took := time.Since(began); took > 12*time.Second {
+		t.Errorf("cut off only after %v", took)
+	}
+}
+
+func TestFault58_HugeHeaderIsRefused(t *testing.T) {
+	t.Parallel()
+	r := start(t, prometheus.NewRegistry(), streaming)
+	conn := dial(t, r)
+	if _, err := io.WriteString(conn, "GET /status HTTP/1.1\r\nHost: x\r\nX-Big: "); err != nil {
+		t.Fatal(err)
+	}
+	go func() { // ends when the server closes the connection, or the test does
+		_, _ = conn.Write(bytes.Repeat([]byte("a"), 1<<20))
+	}()
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+		t.Errorf("status %d", resp.StatusCode)
+	}
+}
+
+// A body that nobody reads must not make the server read it to its end.
+func TestFault58_EndlessBodyEndsTheConnection(t *testing.T) {
+	t.Parallel()
+	r := start(t, prometheus.NewRegistry(), streaming)
+	conn := dial(t, r)
+	if _, err := io.WriteString(conn, "GET /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 1099511627776\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.SetDeadline(time.Now().Add(15 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	block := make([]byte, 64<<10)
+	sent := 0
+	for {
+		n, err := conn.Write(block)
+		sent += n
+		if err != nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Fatalf("still reading after %d bytes", sent)
+			}
+			return
+		}
+		if sent > 1<<30 {
+			t.Fatalf("took %d bytes of a body", sent)
+		}
+	}
+}
+
+func TestAConfiguredAddressThatIsTakenIsAnError(t *testing.T) {
+	taken := occupy(t)
+	srv := monitor.New(monitor.Config{Listen: taken, Explicit: true}, prometheus.NewRegistry(), streaming, slog.New(slog.DiscardHandler))
+	err := srv.Listen(t.Context())
+	if !fault.Is(err, fault.HTTPListen) || fault.ExitCode(err) != 3 {
+		t.Fatalf("got %v, exit code %d", err, fault.ExitCode(err))
+	}
+	if !strings.Contains(err.Error(), taken) {
+		t.Errorf("%q does not name the address", err)
+	}
+}
+
+func TestTheDefaultAddressTakenIsAWarning(t *testing.T) {
+	var log bytes.Buffer
+	srv := monitor.New(monitor.Config{Listen: occupy(t)}, prometheus.NewRegistry(), streaming, slog.New(slog.NewTextHandler(&log, nil)))
+	if err := srv.Listen(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := log.String(); strings.Count(got, "level=WARN") != 1 || !strings.Contains(got, "going on without") {
+		t.Errorf("log: %s", got)
+	}
+	if srv.Addr() != nil {
+		t.Errorf("address %v", srv.Addr())
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := srv.Run(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRunEndsWhileAClientHoldsItsConnection(t *testing.T) {
+	t.Parallel()
+	r := start(t, prometheus.NewRegistry(), streaming)
+	conn := dial(t, r)
+	if _, err := io.WriteString(conn, "GET /status HTTP/1.1\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	r.stop()
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("Run took %v to end", took)
+	}
+}
+
+// occupy listens on a free port until the test ends and returns its address.
+func occupy(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return l.Addr().String()
+}
+
+func dial(t *testing.T, r *running) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(r.base, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
