@@ -26,4 +26,6 @@ type SASLConfig struct {
 	Mechanism string // "", plain, scram-sha-256, scram-sha-512
 	Username  string
 	Password  vault.Credential
+	// AllowPlaintext permits a login over a connection without TLS.
+	AllowPlaintext bool
 }

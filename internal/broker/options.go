@@ -1,0 +1,100 @@
+package broker
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
+
+	"github.com/walferry/walferry/fault"
+	"github.com/walferry/walferry/vault"
+)
+
+const (
+	// dialTimeout covers connecting and the TLS handshake. A listener that does not speak TLS may
+	// take the handshake for the beginning of a huge request and wait for the rest of it.
+	dialTimeout = 5 * time.Second
+	// idleTimeout keeps a quiet producer's connections, so that the first record after a pause does
+	// not pay for a handshake and a login. Brokers close idle connections after ten minutes.
+	idleTimeout = 9 * time.Minute
+)
+
+// Options returns what every client of this configuration has in common: seeds, client id, TLS and
+// login. It reads no file: certificates are read at each connection and the password at each
+// authentication, so that rotated files serve the next one. Its errors are *fault.Error.
+//
+// The client retries a connection that ends early, as brokers in a rolling restart do. A wrong TLS
+// or SASL setting looks the same, so call Probe before the client is used for anything else.
+func Options(c Config) ([]kgo.Opt, error) {
+	opts := []kgo.Opt{
+		kgo.SeedBrokers(c.Seeds...),
+		kgo.ClientID(c.ClientID),
+		kgo.Dialer(dialer(c.TLS)),
+		kgo.ConnIdleTimeout(idleTimeout),
+		kgo.AlwaysRetryEOF(),
+	}
+	if c.SASL.Mechanism == "" {
+		return opts, nil
+	}
+	if !c.TLS.Enabled && !c.SASL.AllowPlaintext {
+		return nil, fault.New(fault.SASLWithoutTLS, "configure the Kafka connection", nil,
+			"Set kafka.tls.enabled: true. Only where the network itself is trusted: kafka.sasl.allow_plaintext: true.")
+	}
+	mechanism, err := login(c.SASL)
+	if err != nil {
+		return nil, err
+	}
+	return append(opts, kgo.SASL(mechanism)), nil
+}
+
+// dialer connects, with a TLS configuration made anew each time.
+func dialer(c TLSConfig) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+		defer cancel()
+		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+		if err != nil || !c.Enabled {
+			return conn, err
+		}
+		secured, err := handshake(ctx, conn, c, addr)
+		if err != nil {
+			_ = conn.Close() // the handshake's error is the one that matters
+			return nil, err
+		}
+		return secured, nil
+	}
+}
+
+// login returns the SASL mechanism, which asks for the password of now at each authentication.
+func login(c SASLConfig) (sasl.Mechanism, error) {
+	asScram := func(context.Context) (scram.Auth, error) {
+		password, err := secret(c.Password)
+		return scram.Auth{User: c.Username, Pass: password}, err
+	}
+	switch c.Mechanism {
+	case "plain":
+		return plain.Plain(func(context.Context) (plain.Auth, error) {
+			password, err := secret(c.Password)
+			return plain.Auth{User: c.Username, Pass: password}, err
+		}), nil
+	case "scram-sha-256":
+		return scram.Sha256(asScram), nil
+	case "scram-sha-512":
+		return scram.Sha512(asScram), nil
+	default:
+		return nil, fault.New(fault.ConfigInvalid, "configure the Kafka connection", nil,
+			"kafka.sasl.mechanism must be plain, scram-sha-256 or scram-sha-512.")
+	}
+}
+
+func secret(c vault.Credential) (string, error) {
+	s, err := c.Read()
+	if err != nil {
+		return "", fault.New(fault.KafkaAuth, "read the Kafka password", err, "Check kafka.sasl.password_file.")
+	}
+	return s.Reveal(), nil
+}

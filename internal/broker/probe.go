@@ -1,0 +1,80 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/walferry/walferry/fault"
+)
+
+const (
+	// A broker that is closing down ends connections in the greeting like one that was spoken to in
+	// the wrong protocol. It does so for a moment only, hence a second and a third look.
+	greetings    = 3
+	greetingRest = 300 * time.Millisecond
+)
+
+// Probe connects to the seeds until one answers, then to the brokers it names, and explains what
+// stands in the way. A client by itself would go on trying for as long as a request may take. It
+// returns at the first broker that can be used, and within seconds where the credentials or the
+// certificates are wrong; brokers that cannot be reached are a retryable fault.
+//
+// One answering broker is enough; but where a seed answers and all the addresses that it names
+// cannot be used, that is an error: nothing could be written.
+func Probe(ctx context.Context, cl *kgo.Client, c Config) error {
+	const op = "connect to Kafka"
+	if err := firstAnswer(ctx, cl.SeedBrokers()); err != nil {
+		return Explain(op, err, c)
+	}
+	if err := cl.Ping(ctx); err != nil { // learns the brokers' own addresses
+		return Explain(op, err, c)
+	}
+	err := Explain(op, firstAnswer(ctx, cl.DiscoveredBrokers()), c)
+	if f := fault.Of(err); f != nil {
+		f.Hint = fmt.Sprintf("%s answers, but the addresses that the cluster advertises for its brokers cannot be used: check advertised.listeners. %s",
+			strings.Join(c.Seeds, ", "), f.Hint)
+	}
+	return err
+}
+
+// firstAnswer asks one broker after the other until one answers. Of several failures it returns one
+// that a person must see to, where there is one.
+func firstAnswer(ctx context.Context, brokers []*kgo.Broker) error {
+	var failure error
+	for _, b := range brokers {
+		err := greet(ctx, b)
+		if err == nil {
+			return nil
+		}
+		if failure == nil || fault.Retryable(Explain("", failure, Config{})) {
+			failure = err
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return failure
+}
+
+// greet asks one broker for something every broker answers to whoever is logged in.
+func greet(ctx context.Context, b *kgo.Broker) error {
+	req := kmsg.NewPtrMetadataRequest()
+	req.Topics = []kmsg.MetadataRequestTopic{}
+	for try := 1; ; try++ {
+		_, err := b.Request(ctx, req)
+		if early := new(kgo.ErrFirstReadEOF); !errors.As(err, &early) || try == greetings {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(greetingRest):
+		}
+	}
+}
