@@ -1,0 +1,154 @@
+package pgserver_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/walferry/walferry/internal/pgserver"
+)
+
+func start(t *testing.T, o pgserver.Options) *pgserver.Server {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	s, err := pgserver.Start(ctx, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func value(t *testing.T, s *pgserver.Server, sql string) string {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), s.DSN("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
+	results, err := conn.PgConn().Exec(t.Context(), sql).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := results[len(results)-1]
+	if len(last.Rows) == 0 {
+		return ""
+	}
+	return string(last.Rows[0][0])
+}
+
+func TestMajors(t *testing.T) {
+	for _, major := range pgserver.Majors() {
+		t.Run(fmt.Sprint(major), func(t *testing.T) {
+			began := time.Now()
+			s := start(t, pgserver.Options{Major: major})
+			t.Logf("started in %s", time.Since(began).Round(time.Millisecond))
+			if got := value(t, s, "SELECT current_setting('server_version_num')::int / 10000 || ' ' || current_setting('wal_level')"); got != fmt.Sprintf("%d logical", major) {
+				t.Fatalf("got %q", got)
+			}
+		})
+	}
+}
+
+func TestUnknownMajor(t *testing.T) {
+	if _, err := pgserver.Start(t.Context(), pgserver.Options{Major: 9}); err == nil {
+		t.Fatal("started")
+	}
+}
+
+func TestSettings(t *testing.T) {
+	s := start(t, pgserver.Options{Settings: map[string]string{"wal_level": "replica", "max_logical_replication_workers": "1", "cluster_name": "it's"}})
+	if got := value(t, s, "SELECT current_setting('wal_level') || ' ' || current_setting('cluster_name')"); got != "replica it's" {
+		t.Fatalf("got %q", got)
+	}
+}
+
+func TestBadSettingIsReported(t *testing.T) {
+	_, err := pgserver.Start(t.Context(), pgserver.Options{Settings: map[string]string{"wal_level": "nonsense"}})
+	if err == nil {
+		t.Fatal("started")
+	}
+	t.Log(err)
+}
+
+// TestEveryEndLeavesUsableData stops or kills a server in each way and starts it again: same port,
+// committed rows there, nothing listening in between.
+func TestEveryEndLeavesUsableData(t *testing.T) {
+	ends := map[string]func(*pgserver.Server) error{
+		"smart":     func(s *pgserver.Server) error { return s.Stop(t.Context(), pgserver.Smart) },
+		"fast":      func(s *pgserver.Server) error { return s.Stop(t.Context(), pgserver.Fast) },
+		"immediate": func(s *pgserver.Server) error { return s.Stop(t.Context(), pgserver.Immediate) },
+	}
+	if runtime.GOOS == "linux" {
+		ends["kill"] = (*pgserver.Server).Kill
+	}
+	s := start(t, pgserver.Options{})
+	value(t, s, "CREATE TABLE ends (name text)")
+	for name, end := range ends {
+		t.Run(name, func(t *testing.T) {
+			value(t, s, "INSERT INTO ends VALUES ('"+name+"') RETURNING name")
+			port := s.Port()
+			if err := end(s); err != nil {
+				t.Fatal(err)
+			}
+			if s.Running() {
+				t.Fatal("still running")
+			}
+			if c, err := net.Dial("tcp", s.Addr()); err == nil {
+				_ = c.Close()
+				t.Fatal("still listening")
+			}
+			if err := s.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if s.Port() != port {
+				t.Fatalf("port %d became %d", port, s.Port())
+			}
+			if got := value(t, s, "SELECT count(*)::text FROM ends WHERE name = '"+name+"'"); got != "1" {
+				t.Fatalf("%s rows after %s", got, name)
+			}
+		})
+	}
+}
+
+// TestStopThatTakesTooLong holds a smart shutdown up with an open session.
+func TestStopThatTakesTooLong(t *testing.T) {
+	s := start(t, pgserver.Options{})
+	conn, err := pgx.Connect(t.Context(), s.DSN("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if err := s.Stop(ctx, pgserver.Smart); err == nil {
+		t.Fatal("a smart shutdown did not wait for its client")
+	}
+	if s.Running() {
+		t.Fatal("still running")
+	}
+}
+
+func TestCloseRemovesEverything(t *testing.T) {
+	s := start(t, pgserver.Options{})
+	for range 2 {
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := os.Stat(filepath.Dir(s.LogFile())); !os.IsNotExist(err) {
+		t.Fatalf("the folder is still there: %v", err)
+	}
+}
