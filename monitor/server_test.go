@@ -60,7 +60,14 @@ func start(t *testing.T, reg *prometheus.Registry, status func() monitor.Status)
 	return r
 }
 
-func (r *running) do(method, path string, body io.Reader) (*http.Response, string) {
+// reply is what came back; the body has been read.
+type reply struct {
+	code   int
+	header http.Header
+	body   string
+}
+
+func (r *running) do(method, path string, body io.Reader) reply {
 	r.t.Helper()
 	req, err := http.NewRequestWithContext(r.t.Context(), method, r.base+path, body)
 	if err != nil {
@@ -75,7 +82,7 @@ func (r *running) do(method, path string, body io.Reader) (*http.Response, strin
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	return resp, string(text)
+	return reply{resp.StatusCode, resp.Header, string(text)}
 }
 
 func streaming() monitor.Status {
@@ -93,8 +100,9 @@ func streaming() monitor.Status {
 func TestStatusIsTheContractedJSON(t *testing.T) {
 	st := streaming()
 	st.LastError, st.LastErrorAt = fault.KafkaUnavailable, st.Since.Add(time.Second)
-	resp, body := start(t, prometheus.NewRegistry(), func() monitor.Status { return st }).do(http.MethodGet, "/status", nil)
-	if got := resp.Header.Get("Content-Type"); got != "application/json" {
+	got := start(t, prometheus.NewRegistry(), func() monitor.Status { return st }).do(http.MethodGet, "/status", nil)
+	body := got.body
+	if got := got.header.Get("Content-Type"); got != "application/json" {
 		t.Errorf("content type %q", got)
 	}
 	want := `{
@@ -131,12 +139,11 @@ func TestReadyFollowsTheState(t *testing.T) {
 	} {
 		t.Run(string(state), func(t *testing.T) {
 			r := start(t, prometheus.NewRegistry(), func() monitor.Status { return monitor.Status{State: state} })
-			resp, body := r.do(http.MethodGet, "/readyz", nil)
-			if resp.StatusCode != want || body != string(state)+"\n" {
-				t.Errorf("readyz: %d %q, want %d %q", resp.StatusCode, body, want, state)
+			if got := r.do(http.MethodGet, "/readyz", nil); got.code != want || got.body != string(state)+"\n" {
+				t.Errorf("readyz: %d %q, want %d %q", got.code, got.body, want, state)
 			}
-			if resp, _ := r.do(http.MethodGet, "/livez", nil); resp.StatusCode != http.StatusOK {
-				t.Errorf("livez: %d", resp.StatusCode)
+			if got := r.do(http.MethodGet, "/livez", nil); got.code != http.StatusOK {
+				t.Errorf("livez: %d", got.code)
 			}
 		})
 	}
@@ -147,7 +154,7 @@ func TestMetricsShowRegistryAndStatus(t *testing.T) {
 	rows := prometheus.NewCounter(prometheus.CounterOpts{Name: "walferry_test_rows_total", Help: "Rows."})
 	reg.MustRegister(rows)
 	rows.Add(3)
-	_, body := start(t, reg, streaming).do(http.MethodGet, "/metrics", nil)
+	body := start(t, reg, streaming).do(http.MethodGet, "/metrics", nil).body
 	for _, line := range []string{
 		`walferry_test_rows_total 3`,
 		`walferry_pipeline_state{pipeline="shop",state="streaming"} 1`,
@@ -174,9 +181,9 @@ func TestTwoServersMayShowOneRegistry(t *testing.T) {
 	a := start(t, reg, func() monitor.Status { return monitor.Status{Pipeline: "a"} })
 	b := start(t, reg, func() monitor.Status { return monitor.Status{Pipeline: "b"} })
 	for name, r := range map[string]*running{"a": a, "b": b} {
-		resp, body := r.do(http.MethodGet, "/metrics", nil)
-		if resp.StatusCode != http.StatusOK || !strings.Contains(body, `walferry_pending_records{pipeline="`+name+`"} 0`) {
-			t.Errorf("%s: %d\n%s", name, resp.StatusCode, body)
+		got := r.do(http.MethodGet, "/metrics", nil)
+		if got.code != http.StatusOK || !strings.Contains(got.body, `walferry_pending_records{pipeline="`+name+`"} 0`) {
+			t.Errorf("%s: %d\n%s", name, got.code, got.body)
 		}
 	}
 }
@@ -185,18 +192,16 @@ func TestNothingButReading(t *testing.T) {
 	r := start(t, prometheus.NewRegistry(), streaming)
 	for _, path := range []string{"/metrics", "/livez", "/readyz", "/status"} {
 		for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions, "BREW"} {
-			resp, _ := r.do(method, path, strings.NewReader("x"))
-			if resp.StatusCode != http.StatusMethodNotAllowed {
-				t.Errorf("%s %s: %d", method, path, resp.StatusCode)
+			if got := r.do(method, path, strings.NewReader("x")); got.code != http.StatusMethodNotAllowed {
+				t.Errorf("%s %s: %d", method, path, got.code)
 			}
 		}
-		resp, body := r.do(http.MethodHead, path, nil)
-		if resp.StatusCode != http.StatusOK || body != "" {
-			t.Errorf("HEAD %s: %d, %d bytes", path, resp.StatusCode, len(body))
+		if got := r.do(http.MethodHead, path, nil); got.code != http.StatusOK || got.body != "" {
+			t.Errorf("HEAD %s: %d, %d bytes", path, got.code, len(got.body))
 		}
 	}
-	if resp, _ := r.do(http.MethodGet, "/debug/pprof/", nil); resp.StatusCode != http.StatusNotFound {
-		t.Errorf("pprof is served: %d", resp.StatusCode)
+	if got := r.do(http.MethodGet, "/debug/pprof/", nil); got.code != http.StatusNotFound {
+		t.Errorf("pprof is served: %d", got.code)
 	}
 }
 
