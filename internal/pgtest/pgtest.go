@@ -4,7 +4,7 @@
 // The version is 18 unless the test asks for one or the environment says WALFERRY_PG=14 to 18. A
 // package whose tests need no server to themselves shares one:
 //
-//	func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+//	func TestMain(m *testing.M) { os.Exit(pgtest.Main(m.Run)) }
 //
 //	func TestSomething(t *testing.T) {
 //		db := pgtest.Shared(t).Database()
@@ -92,7 +92,7 @@ func SharedMajor(tb testing.TB, major int) *Server {
 	shared.Lock()
 	defer shared.Unlock()
 	if shared.servers == nil {
-		tb.Fatal("pgtest.Shared without pgtest.Main: add func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }")
+		tb.Fatal("pgtest.Shared without pgtest.Main: add func TestMain(m *testing.M) { os.Exit(pgtest.Main(m.Run)) }")
 	}
 	s := shared.servers[major]
 	if s == nil {
@@ -105,12 +105,12 @@ func SharedMajor(tb testing.TB, major int) *Server {
 	return &Server{Server: s, tb: tb}
 }
 
-// Main runs a package's tests, stops what Shared started and returns the exit code.
-func Main(m interface{ Run() int }) int {
+// Main runs a package's tests (run is m.Run), stops what Shared started and returns the exit code.
+func Main(run func() int) int {
 	shared.Lock()
 	shared.servers = make(map[int]*pgserver.Server)
 	shared.Unlock()
-	code := m.Run()
+	code := run()
 	shared.Lock()
 	defer shared.Unlock()
 	var errs error

@@ -8,7 +8,7 @@ import (
 	"github.com/walferry/walferry/internal/pgtest"
 )
 
-func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m.Run)) }
 
 func TestDatabasesAreApartAndGoWithTheTest(t *testing.T) {
 	var name string
