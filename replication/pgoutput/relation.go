@@ -71,7 +71,8 @@ func (r *reader) identity() event.Identity {
 	case event.IdentityDefault, event.IdentityNothing, event.IdentityFull, event.IdentityIndex:
 		return i
 	}
-	r.fail("unknown replica identity 0x%02x before", byte(i))
+	r.at--
+	r.fail("unknown replica identity 0x%02x", byte(i))
 	return 0
 }
 

@@ -122,7 +122,8 @@ func (r *reader) value() event.Value {
 	case 'b':
 		return event.Value{State: event.Binary, Bytes: r.bytes(int(r.uint32()))}
 	default:
-		r.fail("unknown kind of value before") // not which: it may be a byte of the row
+		r.at-- // fail does not say which kind: it may be a byte of the row
+		r.fail("unknown kind of value")
 		return event.Value{}
 	}
 }
