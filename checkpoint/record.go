@@ -29,6 +29,8 @@ type Record struct {
 	Fingerprint string `json:"fingerprint"`
 	// Partitions are the partition counts of the topics, by name.
 	Partitions map[string]int32 `json:"partitions,omitempty"`
+	// Instance tells the processes that wrote records of one pipeline apart; it is random for each.
+	Instance string `json:"instance,omitempty"`
 	// Time is when the record was written.
 	Time time.Time `json:"time"`
 }

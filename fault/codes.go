@@ -54,6 +54,7 @@ const (
 	TableIdentity         Code = "table_identity"
 	TableKey              Code = "table_key"
 
+	SlotBusy     Code = "slot_busy"
 	SlotMissing  Code = "slot_missing"
 	SlotUnknown  Code = "slot_unknown"
 	SlotLost     Code = "slot_lost"
@@ -121,6 +122,7 @@ var meanings = map[Code]meaning{
 	TableIdentity:         {KindPerson, "a table has no usable replica identity: publishing it would break the application"},
 	TableKey:              {KindPerson, "the configured record key cannot be supplied by a delete"},
 
+	SlotBusy:     {KindRetry, "another walsender holds the replication slot"},
 	SlotMissing:  {KindPerson, "there is a checkpoint, but the replication slot is gone"},
 	SlotUnknown:  {KindPerson, "the replication slot exists, but there is no checkpoint for it"},
 	SlotLost:     {KindPerson, "the replication slot was invalidated: the server has dropped WAL it needed"},

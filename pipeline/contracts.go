@@ -17,9 +17,9 @@ type Source interface {
 	// instance of this pipeline gets past its own Prepare.
 	Prepare(ctx context.Context) (Setup, error)
 	// Start takes the slot and begins to stream from its confirmed position. While another
-	// instance holds the slot it waits, until ctx ends. It returns the server as seen by the new
-	// connection.
-	Start(ctx context.Context) (event.Server, error)
+	// instance holds the slot it waits, calling busy once; when ctx ends meanwhile, the error is
+	// fault.SlotBusy. It returns the server as seen by the new connection.
+	Start(ctx context.Context, busy func()) (event.Server, error)
 	// Run reads the stream and tells the server what was confirmed, until ctx ends (then it sends
 	// a last status, gives the slot back and returns nil) or the connection is lost. A slow caller
 	// of Next never delays a status.
@@ -28,6 +28,9 @@ type Source interface {
 	// connection it goes on with the first event of the next one: a transaction that was cut off
 	// begins again. It returns ctx.Err() when ctx ends.
 	Next(ctx context.Context) (event.Event, error)
+	// Unpublished names the configured tables that the publication does not hold any more: dropped
+	// and created again, detached, or taken out. Their changes are not in the stream.
+	Unpublished(ctx context.Context) ([]string, error)
 	// Confirm says that everything up to lsn is durable and need not be sent again. It does not
 	// block; a value at or below an earlier one changes nothing.
 	Confirm(lsn event.LSN)
