@@ -54,12 +54,12 @@ func (l *LSN) UnmarshalText(b []byte) error {
 type Position struct {
 	// Commit is the LSN of the transaction's commit record (its start, as Begin announces it).
 	// For a logical message outside of a transaction it is the LSN of the message itself.
-	Commit LSN
+	Commit LSN `json:"commit_lsn"`
 	// Seq counts the row messages of the transaction as pgoutput delivers them, from 1, also
 	// those that are dropped afterwards; a truncate of n tables takes n, a transactional logical
 	// message takes one. It is 0 for a logical message outside of a transaction. It depends on
 	// the WAL alone, never on settings.
-	Seq uint64
+	Seq uint64 `json:"seq"`
 }
 
 // MaxSeq is the largest sequence that the ten digits of a printed position hold.
