@@ -28,8 +28,8 @@
 //
 // Rows are as the wire has them. In an old row of kind OldKey the server sends the columns outside
 // of the replica identity as nulls; only the Relation tells them from real nulls. A namespace of ""
-// is pg_catalog. The start of an XLogData that carries a Relation or Type is 0/0, its end is no
-// better: positions come from Begin and Commit.
+// is pg_catalog. The Type of a domain names the base type. Positions come from Begin and Commit:
+// those of an XLogData are 0/0 for some messages and go backwards.
 //
 // Streaming of transactions in progress and two-phase commit (protocol 2 to 4) are recognised by
 // their tags and refused with ErrUnsupported.

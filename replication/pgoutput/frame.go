@@ -16,8 +16,8 @@ func (*Keepalive) frame() {}
 
 // XLogData carries one message.
 type XLogData struct {
-	// WALStart is the place of the message in the WAL; 0/0 for Relation and Type. It goes backwards
-	// between transactions.
+	// WALStart is the place of the message in the WAL; 0/0 for Relation and Type, and for the Begin
+	// of a transaction with an Origin. It goes backwards between transactions.
 	WALStart event.LSN
 	// WALEnd equals WALStart in a logical stream: it is not the end of the server's WAL.
 	WALEnd event.LSN

@@ -1,0 +1,15 @@
+SELECT pg_logical_emit_message(false, 'heartbeat', 'alone');
+SELECT pg_logical_emit_message(true, 'audit', 'alone in a transaction');
+BEGIN;
+INSERT INTO orders VALUES (1);
+SELECT pg_logical_emit_message(true, 'audit', '{"by": "Ünïcödé"}');
+SELECT pg_logical_emit_message(false, 'heartbeat', 'ahead of its transaction');
+INSERT INTO orders VALUES (2);
+COMMIT;
+BEGIN;
+SELECT pg_logical_emit_message(true, 'audit', 'rolled back');
+SELECT pg_logical_emit_message(false, 'heartbeat', 'not rolled back');
+ROLLBACK;
+SELECT pg_logical_emit_message(true, '', '');
+SELECT pg_logical_emit_message(true, 'a prefix with "quotes"', '\x00ff00'::bytea);
+INSERT INTO orders VALUES (3);

@@ -1,0 +1,14 @@
+INSERT INTO sales VALUES ('2025-05-01', 'eu', 1), ('2026-05-01', 'eu', 2), ('2026-05-01', 'us', 3);
+INSERT INTO sales_2025 VALUES ('2025-06-01', 'us', 4);
+UPDATE sales SET amount = 10 WHERE day = '2026-05-01';
+UPDATE sales SET day = '2026-06-01' WHERE day = '2025-05-01';
+UPDATE sales SET region = 'us' WHERE day = '2026-06-01';
+DELETE FROM sales WHERE region = 'us' AND day = '2026-05-01';
+TRUNCATE sales_2025;
+CREATE TABLE sales_2027 PARTITION OF sales FOR VALUES FROM ('2027-01-01') TO ('2028-01-01');
+INSERT INTO sales VALUES ('2027-01-01', 'eu', 5);
+ALTER TABLE sales DETACH PARTITION sales_2027;
+INSERT INTO sales_2027 VALUES ('2027-02-01', 'eu', 6);
+ALTER TABLE sales ADD note text;
+INSERT INTO sales VALUES ('2026-07-01', 'eu', 7, 'new column');
+TRUNCATE sales;

@@ -1,0 +1,15 @@
+INSERT INTO by_default VALUES (1, 'a', repeat('x', 3000)), (2, 'b', NULL);
+UPDATE by_default SET note = 'not touched' WHERE id = 1;
+UPDATE by_default SET id = 10 WHERE id = 1;
+UPDATE by_default SET big = repeat('y', 3000) WHERE id = 10;
+UPDATE by_default SET big = NULL WHERE id = 10;
+DELETE FROM by_default;
+INSERT INTO by_full VALUES (1, 'a', repeat('x', 3000));
+UPDATE by_full SET note = 'not touched' WHERE id = 1;
+UPDATE by_full SET id = 10 WHERE id = 1;
+UPDATE by_full SET big = repeat('y', 3000) WHERE id = 10;
+DELETE FROM by_full;
+INSERT INTO by_index VALUES (1, 'a', repeat('x', 3000));
+UPDATE by_index SET id = 10 WHERE id = 1;
+UPDATE by_index SET code = 'b' WHERE id = 10;
+DELETE FROM by_index;

@@ -1,0 +1,12 @@
+INSERT INTO orders (note) VALUES ('a');
+INSERT INTO lines (order_id, note) VALUES (1, 'b');
+TRUNCATE other;
+TRUNCATE orders CASCADE;
+TRUNCATE orders, lines, other RESTART IDENTITY;
+TRUNCATE unpublished;
+TRUNCATE unpublished, other;
+BEGIN;
+INSERT INTO other VALUES (1);
+TRUNCATE other, orders RESTART IDENTITY CASCADE;
+INSERT INTO other VALUES (2);
+COMMIT;

@@ -1,0 +1,14 @@
+INSERT INTO unpublished VALUES (1, 'an empty transaction on 14');
+INSERT INTO published VALUES (1, 'a');
+INSERT INTO unpublished VALUES (2, 'b');
+BEGIN;
+INSERT INTO unpublished VALUES (3, 'c');
+INSERT INTO published VALUES (2, 'd');
+INSERT INTO unpublished VALUES (4, 'e');
+COMMIT;
+TRUNCATE unpublished;
+ALTER PUBLICATION capture ADD TABLE unpublished;
+INSERT INTO unpublished VALUES (5, 'published from here on');
+ALTER PUBLICATION capture DROP TABLE published;
+INSERT INTO published VALUES (3, 'published no more');
+INSERT INTO unpublished VALUES (6, 'the end');
