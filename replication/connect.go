@@ -1,0 +1,226 @@
+package replication
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
+
+	"github.com/walferry/walferry/fault"
+)
+
+const (
+	// connectTimeout bounds one attempt at one host where the URL says nothing else.
+	connectTimeout = 10 * time.Second
+	// statementTimeout bounds each statement of an SQL connection: all of them are short, and the
+	// stream waits for some.
+	statementTimeout = "30s"
+	// unacknowledged is how long a peer may leave sent bytes unacknowledged before the kernel gives the
+	// connection up; with keepalive probes it notices a half-open connection within a minute.
+	unacknowledged = 30 * time.Second
+	// maxSQLMessage and maxStreamMessage bound what the server can make us allocate for a message.
+	// Postgres builds none of more than 1 GiB.
+	maxSQLMessage    = 64 << 20
+	maxStreamMessage = 1 << 30
+)
+
+// pinned are the session options that decide how values are printed, and which names: the role's
+// own settings would otherwise change what is published. An empty-handed search_path has regclass
+// and its kin print schema and name.
+var pinned = map[string]string{
+	"client_encoding":             "UTF8",
+	"DateStyle":                   "ISO",
+	"IntervalStyle":               "iso_8601",
+	"TimeZone":                    "UTC",
+	"bytea_output":                "hex",
+	"extra_float_digits":          "3",
+	"lc_monetary":                 "C",
+	"search_path":                 "pg_catalog",
+	"standard_conforming_strings": "on",
+}
+
+// parse builds the connection's settings from the URL, the PG* environment, service file and
+// passfile, as libpq would, with the password of now and the pinned session options. The hosts of a
+// URL that names several are tried in turn.
+func (c Config) parse(replication bool) (*pgx.ConnConfig, error) {
+	const op = "read the Postgres URL"
+	cfg, err := pgx.ParseConfig(c.URL)
+	if err != nil {
+		return nil, fault.New(fault.ConfigInvalid, op, errors.New(parseMessage(err)), "")
+	}
+	if !c.Password.IsZero() {
+		secret, err := c.Password.Read()
+		if err != nil {
+			return nil, fault.New(fault.PostgresAuth, "read the Postgres password", err, "Make the file readable for walferry, or name another one.")
+		}
+		cfg.Password = secret.Reveal()
+	}
+	if !c.sslmodeGiven() {
+		verifyFull(&cfg.Config)
+	}
+	for name := range cfg.RuntimeParams {
+		if ours(name) {
+			delete(cfg.RuntimeParams, name)
+		}
+	}
+	for name, value := range pinned {
+		cfg.RuntimeParams[name] = value
+	}
+	cfg.RuntimeParams["application_name"] = "walferry-" + c.Pipeline
+	cfg.MaxProtocolMessageBodyLen = maxSQLMessage
+	cfg.RuntimeParams["statement_timeout"] = statementTimeout
+	if replication {
+		cfg.MaxProtocolMessageBodyLen = maxStreamMessage
+		cfg.RuntimeParams["statement_timeout"] = "0" // creating a slot may take as long as the longest transaction
+		cfg.RuntimeParams["replication"] = "database"
+	}
+	if cfg.ConnectTimeout == 0 {
+		cfg.ConnectTimeout = connectTimeout
+	}
+	dialer := &net.Dialer{
+		Timeout:         cfg.ConnectTimeout,
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 10 * time.Second, Count: 3},
+		Control:         breakWhenUnacknowledged,
+	}
+	cfg.DialFunc = dialer.DialContext
+	return cfg, nil
+}
+
+// connect opens a connection, for the replication protocol (which also takes simple queries) or
+// for SQL. Its errors are *fault.Error, but for the one of a context that was cancelled.
+func (c Config) connect(ctx context.Context, replication bool) (*pgconn.PgConn, error) {
+	cfg, err := c.parse(replication)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := pgconn.ConnectConfig(ctx, &cfg.Config)
+	if err != nil {
+		return nil, explainConnect(ctx, err)
+	}
+	return conn, nil
+}
+
+// connectSQL opens a connection for SQL. When the context of a statement ends, the server is told to
+// cancel it, so that nothing goes on there unseen.
+func (c Config) connectSQL(ctx context.Context) (*pgx.Conn, error) {
+	cfg, err := c.parse(false)
+	if err != nil {
+		return nil, err
+	}
+	cfg.BuildContextWatcherHandler = cancelAtServer
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return nil, explainConnect(ctx, err)
+	}
+	return conn, nil
+}
+
+// cancelAtServer has a cancelled context cancel the statement at the server; the connection is
+// given up if that does not end it soon.
+func cancelAtServer(conn *pgconn.PgConn) ctxwatch.Handler {
+	return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: 3 * time.Second}
+}
+
+// hangUp closes a connection that may be broken, in bounded time.
+func hangUp(conn interface{ Close(context.Context) error }) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	return conn.Close(ctx)
+}
+
+// ours tells whether a session option of the URL or the environment is one that walferry sets.
+// Names of options are not case-sensitive to Postgres.
+func ours(name string) bool {
+	for p := range pinned {
+		if strings.EqualFold(p, name) {
+			return true
+		}
+	}
+	return strings.EqualFold(name, "replication") || strings.EqualFold(name, "statement_timeout")
+}
+
+// sslmodePreferred finds the one sslmode that cannot be told from none in a parsed configuration.
+var sslmodePreferred = regexp.MustCompile(`(^|[?&\s])sslmode\s*=\s*'?prefer\b`)
+
+// sslmodeGiven tells whether somebody asked for sslmode=prefer. Every other mode shows in the parsed
+// configuration.
+func (c Config) sslmodeGiven() bool {
+	return os.Getenv("PGSSLMODE") == "prefer" || sslmodePreferred.MatchString(c.URL)
+}
+
+// verifyFull turns the default of libpq, which is sslmode=prefer (TLS with anybody, else none), into
+// verify-full, unless every host is on this machine or another mode was asked for: prefer alone
+// yields a host twice, first with TLS that checks nothing and then without TLS.
+func verifyFull(cfg *pgconn.Config) {
+	hosts := append([]*pgconn.FallbackConfig{{Host: cfg.Host, Port: cfg.Port, TLSConfig: cfg.TLSConfig}}, cfg.Fallbacks...)
+	local := true
+	for _, h := range hosts {
+		local = local && isLocal(h.Host)
+	}
+	if local {
+		return
+	}
+	var verified []*pgconn.FallbackConfig
+	for i := 0; i < len(hosts); i++ {
+		h := hosts[i]
+		if isSocket(h.Host) {
+			verified = append(verified, h)
+			continue
+		}
+		if !preferred(hosts[i:]) {
+			return
+		}
+		verified = append(verified, &pgconn.FallbackConfig{Host: h.Host, Port: h.Port, TLSConfig: verifying(h.TLSConfig, h.Host)})
+		i++ // the attempt without TLS
+	}
+	cfg.TLSConfig, cfg.Fallbacks = verified[0].TLSConfig, verified[1:]
+}
+
+// preferred tells whether the attempts begin with the two of sslmode=prefer.
+func preferred(attempts []*pgconn.FallbackConfig) bool {
+	return len(attempts) >= 2 && attempts[0].Host == attempts[1].Host && attempts[0].Port == attempts[1].Port &&
+		attempts[0].TLSConfig != nil && attempts[0].TLSConfig.InsecureSkipVerify && attempts[0].TLSConfig.VerifyPeerCertificate == nil &&
+		attempts[1].TLSConfig == nil
+}
+
+// verifying returns the settings of sslmode=verify-full: chain and host name are checked.
+func verifying(insecure *tls.Config, host string) *tls.Config {
+	t := insecure.Clone()
+	t.InsecureSkipVerify = false
+	t.ServerName = host
+	t.MinVersion = tls.VersionTLS12
+	return t
+}
+
+func isSocket(host string) bool { return filepath.IsAbs(host) || strings.HasPrefix(host, "/") }
+
+func isLocal(host string) bool {
+	ip := net.ParseIP(host)
+	return isSocket(host) || host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// parseMessage is what pgx says of a URL it cannot read, without the URL: where a URL is malformed
+// nobody can tell which part of it is the password.
+func parseMessage(err error) string {
+	var parse *pgconn.ParseConfigError
+	msg := err.Error()
+	if errors.As(err, &parse) {
+		if at := strings.LastIndex(msg, "`: "); at >= 0 {
+			msg = msg[at+3:]
+		}
+	}
+	return fmt.Sprintf("it cannot be parsed: %s", quoted.ReplaceAllLiteralString(msg, `"…"`))
+}
+
+// quoted finds what an error message quotes of its input.
+var quoted = regexp.MustCompile(`"[^"]*"`)
