@@ -65,8 +65,8 @@ func (e *Encoder) AppendValue(dst []byte, p *Plan, ch *event.Change, r Record) (
 	return append(dst, '}'), err
 }
 
-// AppendTruncateValue appends the value of a truncate's record in the partition of r to dst.
-func (e *Encoder) AppendTruncateValue(dst []byte, p *Plan, t *event.Truncate, r Record) []byte {
+// AppendTruncateValue appends the value of a truncate's record, as made by Plan.Truncate, to dst.
+func (e *Encoder) AppendTruncateValue(dst []byte, t *event.Truncate, r Record) []byte {
 	dst = e.appendHead(dst, r.head, t.Pos, r.Part, t.Tx)
 	if t.Cascade {
 		dst = append(dst, `,"cascade":true`...)
@@ -115,12 +115,12 @@ func (e *Encoder) appendRows(dst []byte, p *Plan, ch *event.Change, r Record) ([
 			return dst, err
 		}
 	}
-	if ch.Old != nil {
+	deleted := r.Op == event.OpDelete
+	if deleted || ch.Old != nil {
 		if dst, err = e.appendBefore(append(dst, `,"before":`...), p, ch); err != nil {
 			return dst, err
 		}
 	}
-	deleted := r.Op == event.OpDelete
 	if !deleted {
 		if dst, err = e.appendAfter(append(dst, `,"after":`...), p, ch); err != nil {
 			return dst, err
