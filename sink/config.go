@@ -12,6 +12,9 @@ type Config struct {
 	DeadLetterTopic string
 	// Keys overrides the columns of the record key, by schema.table as event.Table.String spells it.
 	Keys map[string][]string
+	// Messages says that logical messages are published, so that their topic is made at Open. It
+	// is {name}._messages whatever the template is.
+	Messages bool
 }
 
 // TopicConfig says how topics are named and made.
