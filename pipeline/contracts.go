@@ -28,6 +28,8 @@ type Source interface {
 	// connection it goes on with the first event of the next one: a transaction that was cut off
 	// begins again. It returns ctx.Err() when ctx ends.
 	Next(ctx context.Context) (event.Event, error)
+	// Received is the highest LSN that the server has named on the newest connection.
+	Received() event.LSN
 	// Unpublished names the configured tables that the publication does not hold any more: dropped
 	// and created again, detached, or taken out. Their changes are not in the stream.
 	Unpublished(ctx context.Context) ([]string, error)

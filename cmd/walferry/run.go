@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/walferry/walferry/checkpoint"
+	"github.com/walferry/walferry/config"
+	"github.com/walferry/walferry/monitor"
+	"github.com/walferry/walferry/pipeline"
+	"github.com/walferry/walferry/replication"
+	"github.com/walferry/walferry/sink"
+)
+
+func newRunCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run a pipeline until SIGINT or SIGTERM",
+		Long: "Runs a pipeline in the foreground. The first start creates publication, topics and slot;\n" +
+			"each later one goes on where the last stopped or was killed.",
+		Example: "  walferry run --from postgres://cdc@db:5432/shop --to broker1:9092,broker2:9092 --tables 'public.orders,inventory.*'\n" +
+			"  walferry run --config walferry.yaml\n" +
+			"  PGPASSWORD=… walferry run --config walferry.yaml --name shop_blue",
+		Args: noArguments,
+	}
+	flags := config.AddFlags(cmd.Flags())
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := config.Load(flags.Config.Text, *flags, os.LookupEnv)
+		if err != nil {
+			return err
+		}
+		return runPipeline(cmd.Context(), cfg, newLogger(cfg.Log, cmd.ErrOrStderr()))
+	}
+	return cmd
+}
+
+// newLogger returns the log of the configured level and format.
+func newLogger(cfg config.Log, w io.Writer) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: cfg.Level}
+	if cfg.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, opts))
+	}
+	return slog.New(slog.NewTextHandler(w, opts))
+}
+
+// runPipeline builds the rooms from the configuration, joins them and runs them until ctx ends.
+// It returns nil after a clean stop.
+func runPipeline(ctx context.Context, cfg config.Config, log *slog.Logger) error {
+	registry := monitor.NewRegistry()
+	target, err := sink.New(cfg.Sink, cfg.Kafka, cfg.Events, log, sink.NewMetrics(registry))
+	if err != nil {
+		return err
+	}
+	p := pipeline.New(
+		pipeline.Config{
+			Name:       cfg.Name,
+			CreateSlot: cfg.Postgres.Slot.Create, AdoptSlot: cfg.Postgres.Slot.Adopt,
+			StartTimeout: cfg.StartTimeout,
+		},
+		source{replication.New(cfg.Postgres, log, replication.NewMetrics(registry))},
+		target, newStore(cfg, log), log, pipeline.NewMetrics(registry),
+	)
+	if cfg.HTTP.Listen == "" {
+		return p.Run(ctx)
+	}
+	server := monitor.New(monitor.Config{Listen: cfg.HTTP.Listen, Explicit: cfg.HTTP.Explicit},
+		registry, func() monitor.Status { return statusOf(cfg.Name, p) }, log)
+	if err := server.Listen(ctx); err != nil {
+		return err
+	}
+	return runBoth(ctx, p, server)
+}
+
+// runBoth runs the pipeline, and the HTTP server for as long as the pipeline: an operator who
+// watches a slow stop still gets an answer.
+func runBoth(ctx context.Context, p *pipeline.Pipeline, server *monitor.Server) error {
+	serving, endServing := context.WithCancel(context.WithoutCancel(ctx))
+	defer endServing()
+	var group errgroup.Group
+	group.Go(func() error { return server.Run(serving) })
+	err := p.Run(ctx)
+	endServing()
+	return errors.Join(err, group.Wait())
+}
+
+// source makes a replication.Source a pipeline.Source: the rooms do not know each other's types.
+type source struct{ *replication.Source }
+
+// Prepare implements pipeline.Source.
+func (s source) Prepare(ctx context.Context) (pipeline.Setup, error) {
+	setup, err := s.Source.Prepare(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return setup, nil
+}
+
+func newStore(cfg config.Config, log *slog.Logger) pipeline.Store {
+	if cfg.Checkpoint.Store == config.StoreFile {
+		return checkpoint.NewFileStore(cfg.Name, cfg.Checkpoint.Path)
+	}
+	return checkpoint.NewKafkaStore(cfg.Name, cfg.Kafka, log)
+}
+
+// statusOf shows a pipeline to the monitor.
+func statusOf(name string, p *pipeline.Pipeline) monitor.Status {
+	s := p.Status()
+	return monitor.Status{
+		Pipeline: name, State: monitor.State(s.State), Since: s.Since,
+		LastError: s.LastError, LastErrorAt: s.LastErrorAt,
+		Received: s.Received, Durable: s.Durable, Confirmed: s.Saved,
+		PendingRecords: s.Pending,
+	}
+}

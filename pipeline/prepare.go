@@ -1,0 +1,83 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/walferry/walferry/checkpoint"
+	"github.com/walferry/walferry/fault"
+)
+
+// prepare makes everything ready that a first connection needs: publication, topics, slot. Servers
+// that cannot be reached are tried again until StartTimeout.
+func (p *Pipeline) prepare(ctx context.Context) error {
+	retry := p.newRetry("start")
+	for {
+		err := p.setUp(ctx)
+		switch {
+		case err == nil:
+			retry.healed()
+			return nil
+		case ctx.Err() != nil, !fault.Retryable(err), retry.since() > p.cfg.StartTimeout:
+			return p.place(err)
+		}
+		p.status.failed(Starting, err)
+		retry.wait(ctx, err)
+	}
+}
+
+// setUp is one attempt. A kill between any two of its steps leaves a state that the next one
+// continues: a publication that is there is checked and used, an intent without a slot creates it,
+// an intent with a slot goes on. The topics come before the slot, so that trouble with the brokers
+// never leaves a slot behind that keeps WAL for nobody.
+func (p *Pipeline) setUp(ctx context.Context) (err error) {
+	setup, err := p.source.Prepare(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, setup.Close()) }()
+	rec, err := p.store.Load(ctx)
+	if err != nil {
+		return err
+	}
+	p.fingerprint = setup.Fingerprint()
+	d, err := checkpoint.Judge(rec, setup.Server(), p.judgeOptions())
+	if err != nil {
+		return err
+	}
+	var want map[string]int32
+	if rec != nil {
+		want = rec.Partitions
+	}
+	if _, err := p.sink.Open(ctx, setup.Tables(), want); err != nil {
+		return err
+	}
+	if !d.CreateSlot {
+		return nil
+	}
+	return p.createSlot(ctx, setup)
+}
+
+// createSlot saves the intent, then creates the slot. Without a slot there is no other instance
+// that acquiring the store could shut out, and the set-up lock keeps others from creating one.
+func (p *Pipeline) createSlot(ctx context.Context, setup Setup) error {
+	srv := setup.Server()
+	rec, err := p.store.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	if rec != nil && !rec.Intent {
+		return fault.New(fault.SlotMissing, "create the slot",
+			fmt.Errorf("a checkpoint at %s appeared while slot %s was about to be created", rec.End, srv.Origin.Slot), "Start again.")
+	}
+	err = p.store.Save(ctx, checkpoint.Record{
+		Version: checkpoint.Version, Intent: true, Origin: srv.Origin, Timeline: srv.Timeline,
+		Fingerprint: p.fingerprint, Partitions: p.sink.Partitions(), Instance: p.instance, Time: time.Now().UTC(),
+	})
+	if err != nil {
+		return err
+	}
+	return setup.CreateSlot(ctx)
+}

@@ -1,0 +1,65 @@
+package pipeline
+
+import (
+	"context"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/walferry/walferry/fault"
+)
+
+// retry waits between attempts, longer each time and never the same time twice, and logs once when
+// something breaks and once when it works again.
+type retry struct {
+	p      *Pipeline
+	what   string
+	delays *backoff.ExponentialBackOff
+	broken time.Time  // when the first attempt failed, zero while all is well
+	code   fault.Code // of the failure that was logged last
+}
+
+// The first and the longest delay between attempts.
+const (
+	firstDelay = 200 * time.Millisecond
+	maxDelay   = 5 * time.Second
+)
+
+func (p *Pipeline) newRetry(what string) *retry {
+	b := backoff.NewExponentialBackOff()
+	b.InitialInterval, b.MaxInterval = firstDelay, maxDelay
+	return &retry{p: p, what: what, delays: b}
+}
+
+// wait logs the failure if it is a new one, and waits until the next attempt is due or ctx ends.
+func (r *retry) wait(ctx context.Context, err error) {
+	if r.broken.IsZero() {
+		r.broken = time.Now()
+	}
+	if code := fault.CodeOf(err); code != r.code {
+		r.code = code
+		r.p.log.Warn("trying again: "+r.what, "error", err)
+	}
+	select {
+	case <-time.After(r.delays.NextBackOff()):
+	case <-ctx.Done():
+	}
+}
+
+// healed says that an attempt worked.
+func (r *retry) healed() {
+	if r.broken.IsZero() {
+		return
+	}
+	r.p.log.Info("working again: "+r.what, "after", time.Since(r.broken).Round(time.Millisecond))
+	r.broken, r.code = time.Time{}, ""
+	r.delays.Reset()
+}
+
+// since returns how long attempts have been failing.
+func (r *retry) since() time.Duration {
+	if r.broken.IsZero() {
+		return 0
+	}
+	return time.Since(r.broken)
+}

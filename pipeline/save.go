@@ -1,0 +1,139 @@
+package pipeline
+
+import (
+	"context"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/walferry/walferry/checkpoint"
+	"github.com/walferry/walferry/event"
+	"github.com/walferry/walferry/fault"
+)
+
+const (
+	// saveEvery is how often new acknowledgements are saved: what a crash repeats at most, with
+	// what was on its way.
+	saveEvery = 200 * time.Millisecond
+	// saveIdleEvery is how often a position that moved without any record is saved. It lets the
+	// server drop WAL in which nothing is for us.
+	saveIdleEvery = 10 * time.Second
+)
+
+// claim is the right to write checkpoints: it is had from the moment the store was acquired with
+// the slot held, until a save fails; see unclaim.
+type claim struct {
+	mu     sync.Mutex // also keeps a save and an acquire apart
+	held   bool
+	fenced bool // the last save was told that another writer had acquired
+
+	// last is the newest record that is known to be stored; what does not change from save to save
+	// is taken from it.
+	last checkpoint.Record
+
+	// lose ends the connection whose slot the claim rests on.
+	lose context.CancelCauseFunc
+}
+
+// save saves and confirms what is durable, again and again until work ends; then it waits for the
+// publisher, drains the sink, and does it for the last time. late bounds what goes on after work.
+func (p *Pipeline) save(work, late context.Context, published <-chan struct{}) error {
+	tick := time.NewTicker(saveEvery)
+	defer tick.Stop()
+	delivered, last := false, time.Now() // records were acknowledged since the last save
+	for {
+		select {
+		case <-p.tracker.Wake():
+			delivered = true
+		case now := <-tick.C:
+			if !delivered && now.Sub(last) < saveIdleEvery {
+				continue
+			}
+			saved, err := p.advance(late, event.Position{})
+			if err != nil {
+				return err
+			}
+			if saved {
+				delivered, last = false, now
+			}
+		case <-work.Done():
+			<-published
+			return p.finish(late, delivered)
+		}
+	}
+}
+
+// finish delivers what was handed to the sink and saves it, in mid-transaction if need be.
+// delivered tells whether records were acknowledged since the last save.
+func (p *Pipeline) finish(ctx context.Context, delivered bool) error {
+	p.status.set(Stopping)
+	drain, cancel := context.WithTimeout(ctx, drainFor)
+	defer cancel()
+	err := p.sink.Drain(drain)
+	var partial event.Position
+	if c := &p.cursor; err == nil && c.unit != nil && c.last.Commit == c.commit {
+		partial = c.last
+	}
+	select {
+	case <-p.tracker.Wake():
+		delivered = true
+	default:
+	}
+	saved, saveErr := p.advance(ctx, partial)
+	if err == nil {
+		err = saveErr
+	}
+	if err == nil && (saved || !delivered && partial.IsZero()) {
+		return nil
+	}
+	return p.place(undelivered(p.tracker.Pending(), event.LSN(p.status.saved.Load()), err))
+}
+
+// advance is the one place where a position becomes durable and is confirmed, in this order: the
+// brokers have acknowledged every record before it (the tracker says so), the store has the record
+// that says it, and only then the server may forget. A zero partial means between transactions.
+//
+// It returns whether a record was saved: not where there is nothing new, or no claim.
+func (p *Pipeline) advance(ctx context.Context, partial event.Position) (bool, error) {
+	c := &p.claim
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	end := p.tracker.Durable()
+	if !c.held || !c.last.Intent && end == c.last.End && partial == c.last.Partial {
+		return false, nil
+	}
+	r := c.last
+	r.Version, r.Instance, r.Time = checkpoint.Version, p.instance, time.Now().UTC()
+	r.Intent, r.End, r.Partial, r.Partitions = false, end, partial, maps.Clone(p.sink.Partitions())
+	if err := p.store.Save(ctx, r); err != nil {
+		return false, p.unclaim(err)
+	}
+	c.last = r
+	p.source.Confirm(end)
+	p.status.saved.Store(uint64(end))
+	p.metrics.saved()
+	return true, nil
+}
+
+// unclaim gives the claim up after a save that failed. A store that is away, or that was acquired by
+// somebody else, is no error of the pipeline yet: where the outcome is not known the store is
+// acquired again, and where this writer was shut out the connection is given up, because only one
+// that is made anew can tell who holds the slot. It is called with the claim's lock held.
+func (p *Pipeline) unclaim(err error) error {
+	c := &p.claim
+	c.held = false
+	switch {
+	case fault.Is(err, fault.Fenced):
+		c.fenced = true
+		c.lose(err)
+	case fault.Retryable(err):
+		p.status.failed(Reconnecting, err)
+		select {
+		case p.reclaim <- struct{}{}:
+		default:
+		}
+	default:
+		return p.place(err)
+	}
+	return nil
+}

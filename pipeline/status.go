@@ -1,0 +1,74 @@
+package pipeline
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/walferry/walferry/event"
+	"github.com/walferry/walferry/fault"
+)
+
+// State is what a pipeline is doing.
+type State string
+
+// The states.
+const (
+	Starting     State = "starting"     // connecting and checking; nothing is read yet
+	Standby      State = "standby"      // another instance holds the slot
+	Streaming    State = "streaming"    // changes are read and published
+	Reconnecting State = "reconnecting" // a connection was lost and is being made again
+	Stopping     State = "stopping"     // draining what was read
+)
+
+// Status is a moment's view of a pipeline.
+type Status struct {
+	State State
+	Since time.Time
+	// LastError is the code of the last failure, "" if there was none.
+	LastError   fault.Code
+	LastErrorAt time.Time
+	// Received is the highest LSN the server has named, Durable what the brokers have, Saved what
+	// the checkpoint has and the server was told.
+	Received, Durable, Saved event.LSN
+	// Pending are the records that are sent and not acknowledged.
+	Pending int64
+}
+
+// status is the part of Status that changes by transitions.
+type status struct {
+	saved atomic.Uint64 // the newest confirmed LSN
+
+	mu     sync.Mutex // guards the rest
+	state  State
+	since  time.Time
+	code   fault.Code
+	codeAt time.Time
+}
+
+func (s *status) set(to State) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state != to {
+		s.state, s.since = to, time.Now()
+	}
+}
+
+func (s *status) failed(to State, err error) {
+	s.set(to)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.code, s.codeAt = fault.CodeOf(err), time.Now()
+}
+
+// Status returns what the pipeline is doing now. It is safe for concurrent use and does not block.
+func (p *Pipeline) Status() Status {
+	p.status.mu.Lock()
+	defer p.status.mu.Unlock()
+	return Status{
+		State: p.status.state, Since: p.status.since,
+		LastError: p.status.code, LastErrorAt: p.status.codeAt,
+		Received: p.source.Received(), Durable: p.tracker.Durable(), Saved: event.LSN(p.status.saved.Load()),
+		Pending: p.tracker.Pending(),
+	}
+}

@@ -1,0 +1,193 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/walferry/walferry/checkpoint"
+	"github.com/walferry/walferry/event"
+	"github.com/walferry/walferry/fault"
+)
+
+// fencedWait is how long an instance that was fenced waits for the slot before it believes that its
+// successor lives.
+const fencedWait = 5 * time.Second
+
+// stream keeps a connection to the source, one after the other, until ctx ends. Once work has
+// ended, no new connection is made.
+func (p *Pipeline) stream(ctx, work context.Context) error {
+	retry := p.newRetry("stream")
+	for n := 1; ; n++ {
+		err := p.session(ctx, n, retry.healed)
+		switch {
+		case err == nil, work.Err() != nil:
+			return nil
+		case !fault.Retryable(err):
+			return p.place(err)
+		case !p.isClaimed() && retry.since() > p.cfg.StartTimeout:
+			return p.place(err)
+		}
+		p.status.failed(Reconnecting, err)
+		p.metrics.reconnect()
+		retry.wait(work, err)
+	}
+}
+
+func (p *Pipeline) isClaimed() bool {
+	select {
+	case <-p.claimed:
+		return true
+	default:
+		return false
+	}
+}
+
+// session holds one connection: it takes the slot, claims the checkpoint, and streams until the
+// connection is lost or ctx ends, when it returns nil.
+func (p *Pipeline) session(ctx context.Context, n int, streaming func()) error {
+	srv, err := p.start(ctx)
+	if err != nil {
+		return err
+	}
+	ctx, lose := context.WithCancelCause(ctx)
+	defer lose(nil)
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.Go(func() error { return p.source.Run(groupCtx) })
+	group.Go(func() error {
+		return p.keepClaim(groupCtx, srv, lose, func() {
+			streaming()
+			p.log.Info("streaming", "connection", n, "server", srv.Version, "timeline", srv.Timeline, "confirmed", srv.Slot.Confirmed)
+		})
+	})
+	err = group.Wait()
+	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
+		err = cause // another writer has shut this one out
+	}
+	return err
+}
+
+// start takes the slot. An instance that was fenced does not wait for it: its successor has it.
+func (p *Pipeline) start(ctx context.Context) (event.Server, error) {
+	p.claim.mu.Lock()
+	p.claim.held = false
+	fenced := p.claim.fenced
+	p.claim.mu.Unlock()
+	if fenced {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, fencedWait)
+		defer cancel()
+	}
+	srv, err := p.source.Start(ctx, func() { p.status.set(Standby) })
+	if fenced && fault.Is(err, fault.SlotBusy) {
+		return srv, takenOver(err)
+	}
+	return srv, err
+}
+
+func takenOver(cause error) error {
+	return fault.New(fault.Fenced, "go on after a pause", cause,
+		"Another instance of this pipeline holds the slot and writes its checkpoint. This one has stopped; start it again to have it wait as a standby.")
+}
+
+// keepClaim claims the checkpoint for this connection, calls claimed, and claims it again after each
+// save whose outcome is not known, until ctx ends. While the store is away it tries again: the slot
+// stays held meanwhile, and the server is answered.
+func (p *Pipeline) keepClaim(ctx context.Context, srv event.Server, lose context.CancelCauseFunc, claimed func()) error {
+	judge := func(rec *checkpoint.Record) error { return p.judge(rec, srv) }
+	retry := p.newRetry("claim the checkpoint")
+	for {
+		err := p.acquire(ctx, judge, lose)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err == nil:
+			retry.healed()
+			p.status.set(Streaming)
+			claimed()
+			// From now on the server's state at connect is history; what counts is who wrote.
+			judge, claimed = p.stillOurs, func() {}
+			select {
+			case <-p.reclaim:
+			case <-ctx.Done():
+				return nil
+			}
+		case !fault.Retryable(err), !p.isClaimed() && retry.since() > p.cfg.StartTimeout:
+			return err
+		default:
+			p.status.failed(Reconnecting, err)
+			retry.wait(ctx, err)
+		}
+	}
+}
+
+// acquire claims the checkpoint with the slot held, and has judge look at what is stored.
+func (p *Pipeline) acquire(ctx context.Context, judge func(*checkpoint.Record) error, lose context.CancelCauseFunc) error {
+	c := &p.claim
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	rec, err := p.store.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	if err := judge(rec); err != nil {
+		return err
+	}
+	c.held, c.fenced, c.lose = true, false, lose
+	return nil
+}
+
+// judge holds the stored record against the server of a new connection. The first time it tells
+// the publisher where to begin; afterwards nobody else may have gone on meanwhile. It is called
+// with the claim's lock held.
+func (p *Pipeline) judge(rec *checkpoint.Record, srv event.Server) error {
+	d, err := checkpoint.Judge(rec, srv, p.judgeOptions())
+	if err != nil {
+		return err
+	}
+	c := &p.claim
+	if p.isClaimed() {
+		if err := p.stillOurs(rec); err != nil {
+			return err
+		}
+	} else {
+		if d.CreateSlot { // Start found it, and now it is gone
+			return fault.New(fault.SlotMissing, "claim the checkpoint", fmt.Errorf("slot %s has just been dropped", srv.Origin.Slot), "")
+		}
+		if d.Changed {
+			p.log.Warn("publication or stream options have changed since the last run", "fingerprint", p.fingerprint)
+		}
+		if rec != nil {
+			c.last = *rec
+		}
+		c.last.End, c.last.Partial = d.End, d.Partial
+		p.status.saved.Store(uint64(d.End))
+		p.cursor.resume(p.tracker, d.End, d.Partial)
+		close(p.claimed)
+	}
+	c.last.Origin, c.last.Timeline, c.last.Fingerprint = srv.Origin, srv.Timeline, p.fingerprint
+	return nil
+}
+
+// stillOurs refuses a record that another instance has written since this one read or wrote last.
+func (p *Pipeline) stillOurs(rec *checkpoint.Record) error {
+	if p.claim.wrote(rec, p.instance) {
+		return nil
+	}
+	return takenOver(errors.New("another instance has written a checkpoint since"))
+}
+
+// wrote tells whether rec is this instance's own, or still the one it began with.
+func (c *claim) wrote(rec *checkpoint.Record, instance string) bool {
+	if rec == nil {
+		return c.last.Instance == ""
+	}
+	return rec.Instance == instance || rec.Instance == c.last.Instance && rec.Time.Equal(c.last.Time)
+}
+
+func (p *Pipeline) judgeOptions() checkpoint.JudgeOptions {
+	return checkpoint.JudgeOptions{AdoptSlot: p.cfg.AdoptSlot, CreateSlot: p.cfg.CreateSlot, Fingerprint: p.fingerprint}
+}

@@ -1,0 +1,53 @@
+package replication
+
+// batchSize is how many bytes one batch holds before it is handed over whether the other side is
+// ready or not. It is as large as the read that drains a full socket buffer on loopback, and small
+// enough that the four batches of a stream weigh little.
+const batchSize = 256 << 10
+
+// batch is a run of whole CopyData payloads, in the order of the stream, all of one connection.
+// The reader fills it, the assembler empties it; it belongs to one of them at a time.
+type batch struct {
+	// buf holds protocol messages as they came. Bytes from done on are not a whole message yet.
+	buf  []byte
+	done int
+	// frames are the CopyData payloads within buf[:done].
+	frames []span
+	// session numbers the connection the bytes came from. A change of it tells the assembler
+	// that a transaction may have been cut off and will begin again.
+	session uint64
+}
+
+// span is a part of a batch's buf.
+type span struct{ from, to int }
+
+func newBatch() *batch { return &batch{buf: make([]byte, 0, batchSize)} }
+
+// reset empties the batch for the connection session, and takes over the bytes of a message that
+// was cut off at the end of the batch before. A buffer that one huge row blew up is let go.
+func (b *batch) reset(session uint64, rest []byte) {
+	if cap(b.buf) > 4*batchSize && len(rest) < batchSize {
+		b.buf = make([]byte, 0, batchSize)
+	}
+	b.buf = append(b.buf[:0], rest...)
+	b.done = 0
+	b.frames = b.frames[:0]
+	b.session = session
+}
+
+// rest returns the bytes behind the last whole message.
+func (b *batch) rest() []byte { return b.buf[b.done:] }
+
+// room returns space to read into, of at least one byte. The buffer grows by doubling while a
+// message does not fit, so it follows what has arrived and never what a length field announces.
+func (b *batch) room() []byte {
+	if len(b.buf) == cap(b.buf) {
+		grown := make([]byte, len(b.buf), 2*cap(b.buf))
+		copy(grown, b.buf)
+		b.buf = grown
+	}
+	return b.buf[len(b.buf):cap(b.buf)]
+}
+
+// full tells whether the batch must be handed over before more is read.
+func (b *batch) full() bool { return len(b.buf) == cap(b.buf) && len(b.frames) > 0 }

@@ -1,0 +1,285 @@
+package replication
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/walferry/walferry/event"
+	"github.com/walferry/walferry/fault"
+)
+
+// batches is how many batches a source owns: one being filled, one being emptied, and two between.
+const batches = 4
+
+// Source reads one slot of one database. Its methods are called as pipeline.Source says: Start and
+// Run by one goroutine, Next by another, Confirm and Received by any.
+type Source struct {
+	cfg     Config
+	log     *slog.Logger
+	metrics *Metrics
+	catalog *catalog
+
+	confirmed atomic.Uint64 // what is durable, over all connections
+	received  atomic.Uint64 // the highest LSN that the connection of now has named
+	out       chan *batch   // filled, towards Next
+	free      chan *batch   // emptied, towards the reader
+
+	mu     sync.Mutex // guards stream against Confirm, which wakes it
+	stream *stream    // of the connection that Start made last
+	conns  uint64     // connections made so far
+
+	// The rest belongs to Next.
+	assembler *assembler
+	current   *batch // being emptied, nil where there is none
+	frame     int    // the next frame of current
+	session   uint64 // the connection current came from
+}
+
+// New makes a Source; it does no I/O. A nil Metrics counts nothing.
+func New(cfg Config, log *slog.Logger, m *Metrics) *Source {
+	s := &Source{
+		cfg: cfg, log: log, metrics: m, catalog: newCatalog(cfg),
+		out: make(chan *batch, batches-2), free: make(chan *batch, batches),
+	}
+	s.assembler = newAssembler(cfg, s.catalog, m)
+	for range batches {
+		s.free <- newBatch()
+	}
+	return s
+}
+
+// slotPoll is how often a slot that another instance holds is looked at.
+const slotPoll = 500 * time.Millisecond
+
+// Start connects, takes the slot and begins to stream from its confirmed position. While another
+// walsender holds the slot it waits, calling busy once, until ctx ends; the error is then
+// fault.SlotBusy. It returns the server as the new connection sees it.
+func (s *Source) Start(ctx context.Context, busy func()) (event.Server, error) {
+	for said := false; ; said = true {
+		srv, err := s.start(ctx)
+		if !fault.Is(err, fault.SlotBusy) {
+			return srv, err
+		}
+		if !said {
+			busy()
+			s.log.Info("waiting for the slot: another instance holds it", "slot", s.cfg.Slot.Name, "cause", err)
+		}
+		select {
+		case <-time.After(slotPoll):
+		case <-ctx.Done():
+			return event.Server{}, err
+		}
+	}
+}
+
+// start makes one attempt.
+func (s *Source) start(ctx context.Context) (event.Server, error) {
+	conn, err := s.cfg.connect(ctx, true)
+	if err != nil {
+		return event.Server{}, err
+	}
+	srv, err := s.cfg.serverState(ctx, conn)
+	if err == nil && srv.Slot != nil && srv.Slot.Active {
+		err = fault.New(fault.SlotBusy, "start replication", fmt.Errorf("slot %s is held by process %d", s.cfg.Slot.Name, srv.Slot.PID), "")
+	}
+	if err == nil && srv.Slot == nil {
+		err = fault.New(fault.SlotMissing, "start replication", fmt.Errorf("slot %s does not exist", s.cfg.Slot.Name), "")
+	}
+	if err != nil {
+		_ = conn.Close(context.WithoutCancel(ctx))
+		return event.Server{}, err
+	}
+	raw, rest, err := startReplication(ctx, conn, s.cfg.startCommand())
+	if errors.Is(err, ErrSlotBusy) {
+		err = fault.New(fault.SlotBusy, "start replication", err, "")
+	}
+	if err != nil {
+		return event.Server{}, err
+	}
+	s.adopt(raw, rest)
+	return srv, nil
+}
+
+// adopt makes a stream of a connection in COPY mode. rest are bytes of the stream that came with
+// the answer to START_REPLICATION.
+func (s *Source) adopt(raw net.Conn, rest []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns++
+	st := &stream{
+		conn: raw, session: s.conns, begun: rest,
+		out: s.out, free: s.free,
+		watch: s.watchShutdown, metrics: s.metrics,
+	}
+	st.status.confirmed, st.status.newest = &s.confirmed, &s.received
+	s.stream = st
+}
+
+// Run reads the stream that Start began; see pipeline.Source.
+func (s *Source) Run(ctx context.Context) error {
+	s.mu.Lock()
+	st := s.stream
+	s.mu.Unlock()
+	return st.run(ctx)
+}
+
+// Confirm says that everything up to lsn is durable. It does not block.
+func (s *Source) Confirm(lsn event.LSN) {
+	for {
+		was := s.confirmed.Load()
+		if uint64(lsn) <= was {
+			return
+		}
+		if s.confirmed.CompareAndSwap(was, uint64(lsn)) {
+			break
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stream != nil {
+		s.stream.wake()
+	}
+}
+
+// Received returns the highest LSN that the server has named on the newest connection.
+func (s *Source) Received() event.LSN { return event.LSN(s.received.Load()) }
+
+// Next returns the next event; see pipeline.Source. An error that is retryable (the catalog could
+// not be asked) loses nothing: the next call tries the same message again.
+func (s *Source) Next(ctx context.Context) (event.Event, error) {
+	for {
+		if ev := s.assembler.pending(); ev != nil {
+			return ev, nil
+		}
+		if s.current == nil || s.frame == len(s.current.frames) {
+			if err := s.take(ctx); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		f := s.current.frames[s.frame]
+		ev, err := s.assembler.frame(ctx, s.current.buf[f.from:f.to])
+		if err != nil {
+			return nil, err
+		}
+		s.frame++
+		if ev != nil {
+			return ev, nil
+		}
+	}
+}
+
+// take gives the emptied batch back and waits for the next one.
+func (s *Source) take(ctx context.Context) error {
+	if s.current != nil {
+		s.free <- s.current // never blocks: the channel has room for all of them
+		s.current = nil
+	}
+	select {
+	case b := <-s.out:
+		s.current, s.frame = b, 0
+		if b.session != s.session {
+			s.session = b.session
+			s.assembler.restart()
+		}
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// startCommand returns START_REPLICATION for the configured slot and publication. It asks for the
+// slot's own confirmed position: the server would go there silently from any earlier one, and skip
+// silently to any later one.
+func (c Config) startCommand() string {
+	publication := `"` + strings.ReplaceAll(c.Publication.Name, `"`, `""`) + `"`
+	return fmt.Sprintf(`START_REPLICATION SLOT "%s" LOGICAL 0/0 (proto_version '1', publication_names '%s', messages 'true')`,
+		c.Slot.Name, strings.ReplaceAll(publication, `'`, `''`))
+}
+
+// startReplication sends the command and waits for the server to enter COPY mode. It takes the
+// connection over: it is closed after an error. rest are bytes of the stream that came with the answer.
+func startReplication(ctx context.Context, conn *pgconn.PgConn, command string) (raw net.Conn, rest []byte, err error) {
+	hijacked, err := conn.Hijack()
+	if err != nil {
+		_ = conn.Close(context.WithoutCancel(ctx))
+		return nil, nil, fault.New(fault.Internal, "start replication", err, "")
+	}
+	raw = hijacked.Conn
+	defer func() {
+		if err != nil {
+			_ = raw.Close()
+		}
+	}()
+	defer context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })()
+
+	query := append([]byte{'Q', 0, 0, 0, 0}, command...)
+	query = append(query, 0)
+	binary.BigEndian.PutUint32(query[1:], uint32(len(query)-1)) //nolint:gosec // short
+	if _, err := raw.Write(query); err != nil {
+		return nil, nil, explain("start replication", err)
+	}
+	b := newBatch()
+	for {
+		for len(b.buf)-b.done < 5 || len(b.buf)-b.done < 1+int(binary.BigEndian.Uint32(b.buf[b.done+1:])) {
+			n, err := raw.Read(b.room())
+			if err != nil {
+				return nil, nil, explain("start replication", err)
+			}
+			b.buf = b.buf[:len(b.buf)+n]
+		}
+		tag, body := b.buf[b.done], b.buf[b.done+5:b.done+1+int(binary.BigEndian.Uint32(b.buf[b.done+1:]))]
+		b.done += 5 + len(body)
+		switch tag {
+		case 'W': // CopyBothResponse
+			return raw, b.rest(), nil
+		case 'E':
+			return nil, nil, explain("start replication", decodeError(body))
+		case 'N', 'S':
+		default:
+			return nil, nil, fault.New(fault.StreamInvalid, "start replication", fmt.Errorf("unexpected message %q", tag), "")
+		}
+	}
+}
+
+// watchShutdown returns a channel that is closed when the server tells clients to leave: it ends
+// this connection (57P01), or takes no new one (57P03). It watches until ctx ends.
+func (s *Source) watchShutdown(ctx context.Context) <-chan struct{} {
+	gone := make(chan struct{})
+	go func() { // ends with ctx, which stream.stall cancels
+		for ctx.Err() == nil {
+			if s.toldToLeave(ctx) {
+				close(gone)
+				return
+			}
+			select {
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+			}
+		}
+	}()
+	return gone
+}
+
+// toldToLeave connects, waits for the connection to end, and tells whether it was ended by a shutdown.
+func (s *Source) toldToLeave(ctx context.Context) bool {
+	conn, err := s.cfg.connect(ctx, false)
+	if err == nil {
+		defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+		for err == nil {
+			_, err = conn.ReceiveMessage(ctx)
+		}
+	}
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (pg.Code == "57P01" || pg.Code == "57P03")
+}

@@ -1,0 +1,351 @@
+package replication
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/walferry/walferry/fault"
+	"github.com/walferry/walferry/replication/pgoutput"
+)
+
+// maxMessage is the largest protocol message that is believed. Postgres builds a message in one
+// allocation of at most 1 GB.
+const maxMessage = 1<<30 + 64<<10
+
+// errShutdown is why a stalled stream lets go of its connection.
+var errShutdown = errors.New("the server is shutting down")
+
+// stream is one replication connection in COPY mode. One goroutine, run, reads it and writes the
+// status updates; while nobody takes what was read, it goes on with the updates alone.
+type stream struct {
+	conn    net.Conn
+	session uint64
+	status  status
+	pace    pace
+	out     chan<- *batch
+	free    chan *batch
+	batch   *batch // being filled
+	// begun are bytes of the stream that came before run.
+	begun []byte
+	// watch returns a channel that is closed when the server is shutting down; see watchShutdown.
+	watch   func(ctx context.Context) <-chan struct{}
+	metrics *Metrics
+	frames  pgoutput.Decoder
+	msg     []byte // scratch for status updates
+}
+
+// run reads until ctx ends or the connection is lost. It returns nil only when ctx has ended and
+// the slot was given back.
+func (s *stream) run(ctx context.Context) error {
+	defer func() { _ = s.conn.Close() }()
+	// A cancelled ctx ends a Read that blocks.
+	defer context.AfterFunc(ctx, s.wake)()
+	s.status.heard = time.Now()
+
+	s.fresh(s.begun)
+	defer func() { s.free <- s.batch }()
+	for {
+		err := s.step(ctx)
+		if ctx.Err() != nil {
+			return s.leave(s.batch.rest())
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// step gives away what has been read and reads on.
+func (s *stream) step(ctx context.Context) error {
+	if err := s.parse(s.batch); err != nil {
+		return err
+	}
+	if len(s.batch.frames) > 0 {
+		if err := s.handOver(ctx); err != nil {
+			return err
+		}
+	}
+	return s.read(ctx, s.batch)
+}
+
+// wake ends a Read that blocks, so that run looks at ctx and at what was confirmed.
+func (s *stream) wake() { _ = s.conn.SetReadDeadline(time.Unix(1, 0)) }
+
+// read reads once into b, after sending what status update is due.
+func (s *stream) read(ctx context.Context, b *batch) error {
+	for {
+		if err := s.report(time.Now()); err != nil {
+			return err
+		}
+		// The deadline is set before ctx and status are looked at: whoever changes one of them
+		// afterwards wakes the Read by a deadline of its own, which then is the later one.
+		due := s.status.due()
+		if err := s.conn.SetReadDeadline(due); err != nil {
+			return s.lost(err)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if s.status.due().Before(due) {
+			continue
+		}
+		n, err := s.conn.Read(b.room())
+		now := time.Now()
+		if n > 0 {
+			s.status.heard = now
+			b.buf = b.buf[:len(b.buf)+n]
+			s.rest(now, n, b)
+			return nil
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return s.lost(err)
+		}
+		if now.Sub(s.status.heard) > silence {
+			return s.lost(fmt.Errorf("no word from the server for %s, though each status update asked for one", silence))
+		}
+	}
+}
+
+// rest lets bytes gather while the stream is busy; see pace.
+func (s *stream) rest(now time.Time, n int, b *batch) {
+	if d := s.pace.read(now, n, countMessages(b.buf[b.done:])); d > 0 {
+		time.Sleep(d)
+	}
+}
+
+// countMessages counts the whole protocol messages at the front of buf.
+func countMessages(buf []byte) int {
+	n := 0
+	for len(buf) >= 5 {
+		size := 1 + int(binary.BigEndian.Uint32(buf[1:]))
+		if size > len(buf) {
+			break
+		}
+		buf = buf[size:]
+		n++
+	}
+	return n
+}
+
+// report sends a status update if one is due at now.
+func (s *stream) report(now time.Time) error {
+	if now.Before(s.status.due()) {
+		return nil
+	}
+	return s.send(now)
+}
+
+func (s *stream) send(now time.Time) error {
+	s.msg = append(s.msg[:0], 'd', 0, 0, 0, 0)
+	s.msg = pgoutput.AppendStatus(s.msg, s.status.next(now))
+	binary.BigEndian.PutUint32(s.msg[1:], uint32(len(s.msg)-1)) //nolint:gosec // 38
+	if err := s.conn.SetWriteDeadline(now.Add(statusEvery)); err != nil {
+		return s.lost(err)
+	}
+	if _, err := s.conn.Write(s.msg); err != nil {
+		return s.lost(err)
+	}
+	return nil
+}
+
+// parse takes the whole protocol messages out of b: CopyData becomes frames, keepalives are noted
+// on the way, and anything that ends the stream is an error.
+func (s *stream) parse(b *batch) error {
+	for {
+		msg := b.buf[b.done:]
+		if len(msg) < 5 {
+			return nil
+		}
+		size := int64(binary.BigEndian.Uint32(msg[1:])) + 1
+		if size < 5 || size > maxMessage {
+			return fault.New(fault.StreamInvalid, "read the replication stream",
+				fmt.Errorf("message %q announces %d bytes", msg[0], size), "")
+		}
+		if size > int64(len(msg)) {
+			return nil
+		}
+		body := msg[5:size]
+		from := b.done + 5
+		b.done += int(size)
+		if err := s.take(b, msg[0], body, from); err != nil {
+			return err
+		}
+	}
+}
+
+// take handles one protocol message, whose body begins at from in b.buf.
+func (s *stream) take(b *batch, tag byte, body []byte, from int) error {
+	switch tag {
+	case 'd':
+		if err := s.note(body); err != nil {
+			return err
+		}
+		b.frames = append(b.frames, span{from, from + len(body)})
+		return nil
+	case 'N':
+		return s.notice(body)
+	case 'S': // ParameterStatus: a reload changed a setting; ours are pinned.
+		return nil
+	case 'E':
+		return explain("stream from the slot", decodeError(body))
+	case 'c', 'C', 'Z': // the server has ended the stream without a word
+		return s.lost(errors.New("the server ended the stream"))
+	default:
+		return fault.New(fault.StreamInvalid, "read the replication stream", fmt.Errorf("unexpected message %q", tag), "")
+	}
+}
+
+// note keeps the LSNs that a CopyData payload names, and whether the server wants an answer.
+func (s *stream) note(body []byte) error {
+	frame, err := s.frames.DecodeFrame(body)
+	if err != nil {
+		return fault.New(fault.StreamInvalid, "read the replication stream", err, "")
+	}
+	switch f := frame.(type) {
+	case *pgoutput.XLogData:
+		s.status.saw(f.WALStart)
+	case *pgoutput.Keepalive:
+		s.status.saw(f.WALEnd)
+		s.status.asked = s.status.asked || f.ReplyRequested
+	}
+	return nil
+}
+
+// notice looks at a NoticeResponse. From 18 on a missing publication is only a warning, while the
+// server skips its changes and moves on: that one is an error here.
+func (s *stream) notice(body []byte) error {
+	n := decodeError(body)
+	if n.Code == "55000" {
+		e := explain("stream from the slot", n)
+		if fault.Is(e, fault.PublicationMissing) {
+			return e
+		}
+	}
+	return nil
+}
+
+// decodeError reads an ErrorResponse or NoticeResponse.
+func decodeError(body []byte) *pgconn.PgError {
+	var r pgproto3.ErrorResponse
+	if err := r.Decode(body); err != nil {
+		return &pgconn.PgError{Severity: "ERROR", Code: "08P01", Message: "an error response that cannot be read"}
+	}
+	return pgconn.ErrorResponseToPgError(&r)
+}
+
+// handOver gives the batch away and takes an empty one. If nobody waits and the batch has room
+// left, it is kept, to be filled further. While handOver blocks, status updates go on.
+func (s *stream) handOver(ctx context.Context) error {
+	select {
+	case s.out <- s.batch:
+		s.fresh(s.batch.rest())
+		return nil
+	default:
+		if !s.batch.full() {
+			return nil
+		}
+	}
+	return s.stall(ctx)
+}
+
+// stallWatch is how long a hand-over may block before the server is watched for a shutdown.
+const stallWatch = time.Second
+
+// stall hands the batch over when there is room again. Nothing is read meanwhile, so a server that shuts
+// down could never send the rest and would wait for us; therefore a stall that lasts watches
+// the server over another connection and lets go of this one when that is told to end.
+func (s *stream) stall(ctx context.Context) error {
+	watchCtx, endWatch := context.WithCancel(ctx)
+	defer endWatch()
+	var gone <-chan struct{}
+	long := time.NewTimer(stallWatch)
+	defer long.Stop()
+	report := time.NewTicker(time.Second)
+	defer report.Stop()
+	s.metrics.stall(true)
+	defer s.metrics.stall(false)
+	for {
+		select {
+		case s.out <- s.batch:
+			s.status.heard = time.Now() // the silence was ours
+			s.fresh(s.batch.rest())
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-gone:
+			return s.lost(errShutdown)
+		case <-long.C:
+			gone = s.watch(watchCtx)
+		case now := <-report.C:
+			if err := s.report(now); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// fresh takes an empty batch and puts begun at its front: the start of a message that was cut off
+// at the end of the batch before. That one is given away already, but its owner only reads. There is
+// always an empty one: between the reader and the assembler are fewer batches than the source owns.
+func (s *stream) fresh(begun []byte) {
+	s.batch = <-s.free
+	s.batch.reset(s.session, begun)
+}
+
+// leaveIn is how long the server gets to take the last status update and end the stream.
+const leaveIn = 2 * time.Second
+
+// leave tells the server what was confirmed last, ends the stream and waits for the server's word
+// that it is over: then the slot is free and knows its position. A server that is in the middle of
+// a large transaction does not answer in time; what it missed is in the checkpoint. begun are the
+// bytes of a message that was read in part.
+func (s *stream) leave(begun []byte) error {
+	now := time.Now()
+	if err := s.send(now); err != nil {
+		return err
+	}
+	if _, err := s.conn.Write([]byte{'c', 0, 0, 0, 4}); err != nil { // CopyDone
+		return s.lost(err)
+	}
+	if err := s.conn.SetReadDeadline(now.Add(leaveIn)); err != nil {
+		return s.lost(err)
+	}
+	if drainUntilReady(io.MultiReader(bytes.NewReader(begun), s.conn)) {
+		_, _ = s.conn.Write([]byte{'X', 0, 0, 0, 4}) // Terminate
+	}
+	return nil
+}
+
+// drainUntilReady reads and drops what comes until ReadyForQuery; false when the time is up or the
+// connection is gone.
+func drainUntilReady(r io.Reader) bool {
+	in := bufio.NewReaderSize(r, 64<<10)
+	var head [5]byte
+	for {
+		if _, err := io.ReadFull(in, head[:]); err != nil {
+			return false
+		}
+		if head[0] == 'Z' {
+			return true
+		}
+		if _, err := io.CopyN(io.Discard, in, int64(binary.BigEndian.Uint32(head[1:]))-4); err != nil {
+			return false
+		}
+	}
+}
+
+// lost wraps what ended a connection without the server saying why.
+func (s *stream) lost(err error) error {
+	return fault.New(fault.PostgresUnavailable, "stream from the slot", err, "")
+}
