@@ -1,0 +1,171 @@
+package checkpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+const (
+	// firstStep is how many offsets before the end are read first; each save takes two, its record
+	// and the transaction's marker. Every further step is twice as long.
+	firstStep = 64
+	// fetchWait is how long the brokers may wait for records that are not there yet.
+	fetchWait = 250 * time.Millisecond
+	// leaderRest is the pause before asking again for a partition that is changing its leader.
+	leaderRest = 100 * time.Millisecond
+	fetchBytes = 4 << 20
+)
+
+// newest reads the newest committed record of this pipeline, nil where there is none. It reads
+// from the end backwards, because the part of the topic that is not compacted yet may be long.
+func (s *KafkaStore) newest(ctx context.Context) (*Record, error) {
+	last, err := s.newestMessage(ctx)
+	if err != nil {
+		return nil, s.explain("read the checkpoint", err)
+	}
+	if last == nil || last.Value == nil { // a tombstone is a checkpoint that somebody deleted
+		return nil, nil
+	}
+	return decode(s.pipeline, fmt.Sprintf("topic %s, offset %d", last.Topic, last.Offset), last.Value)
+}
+
+func (s *KafkaStore) newestMessage(ctx context.Context) (*kgo.Record, error) {
+	start, end, err := s.bounds(ctx)
+	if err != nil {
+		return nil, err
+	}
+	to := end
+	for step := int64(firstStep); to > start; step *= 2 {
+		from := max(start, to-step)
+		last, err := s.lastBetween(ctx, from, to)
+		if last != nil || err != nil {
+			return last, err
+		}
+		to = from
+	}
+	return nil, nil
+}
+
+// bounds returns the first offset and the offset behind the last. With the claim held that is
+// everything that was ever written: the end of any other writer's transaction is on record before
+// the claim is granted. Without it, it is everything before the first transaction that is open.
+func (s *KafkaStore) bounds(ctx context.Context) (start, end int64, err error) {
+	admin := kadm.NewClient(s.client)
+	list := admin.ListCommittedOffsets
+	if s.claimed {
+		list = admin.ListEndOffsets
+	}
+	if start, err = offsetOf(admin.ListStartOffsets(ctx, Topic(s.pipeline))); err != nil {
+		return 0, 0, fmt.Errorf("list the start offset: %w", err)
+	}
+	if end, err = offsetOf(list(ctx, Topic(s.pipeline))); err != nil {
+		return 0, 0, fmt.Errorf("list the end offset: %w", err)
+	}
+	return start, end, nil
+}
+
+// offsetOf picks the one partition out of a listing.
+func offsetOf(listed kadm.ListedOffsets, err error) (int64, error) {
+	if err == nil {
+		err = listed.Error()
+	}
+	if err != nil {
+		return 0, err
+	}
+	var offset int64
+	var found bool
+	listed.Each(func(o kadm.ListedOffset) {
+		if o.Partition == 0 {
+			offset, found = o.Offset, true
+		}
+	})
+	if !found {
+		return 0, errors.New("the brokers did not list partition 0")
+	}
+	return offset, nil
+}
+
+// lastBetween returns the last committed record of this pipeline with an offset in [from, to), nil
+// where there is none. It fetches by itself and not through a consumer, because a consumer does
+// not tell how far it got where the last offsets hold nothing but markers or compacted records.
+func (s *KafkaStore) lastBetween(ctx context.Context, from, to int64) (*kgo.Record, error) {
+	var last *kgo.Record
+	for from < to {
+		part, next, err := s.fetch(ctx, from)
+		if retry := new(kerr.Error); errors.As(err, &retry) && retry.Retriable {
+			if err := rest(ctx, leaderRest); err != nil {
+				return nil, fmt.Errorf("%w (last: %w)", err, retry)
+			}
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range part.Records {
+			if r.Offset < to && string(r.Key) == s.pipeline {
+				last = r
+			}
+		}
+		if next == from && part.LastStableOffset >= to {
+			// Everything up to the end is stable, and the brokers have nothing more in there: it
+			// was compacted away.
+			break
+		}
+		from = next // nothing new: a transaction is still open, and fetch has waited a little
+		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("wait for an open transaction to end: %w", err)
+		}
+	}
+	return last, nil
+}
+
+// fetch asks the partition's leader for records from an offset on. Next is the offset behind what
+// was answered, records and markers alike.
+func (s *KafkaStore) fetch(ctx context.Context, from int64) (part kgo.FetchPartition, next int64, err error) {
+	topic, err := describe(ctx, s.client, Topic(s.pipeline))
+	if err != nil {
+		return part, from, err
+	}
+	if len(topic.Partitions) != 1 {
+		return part, from, fmt.Errorf("the topic has %d partitions, not one", len(topic.Partitions))
+	}
+	if err := kerr.ErrorForCode(topic.Partitions[0].ErrorCode); err != nil {
+		return part, from, err
+	}
+	req := kmsg.NewPtrFetchRequest()
+	req.MaxWaitMillis, req.MinBytes, req.MaxBytes = int32(fetchWait.Milliseconds()), 1, fetchBytes
+	req.IsolationLevel = 1 // read_committed
+	asked := kmsg.NewFetchRequestTopic()
+	asked.Topic, asked.TopicID = Topic(s.pipeline), topic.TopicID
+	partition := kmsg.NewFetchRequestTopicPartition()
+	partition.FetchOffset, partition.PartitionMaxBytes = from, fetchBytes
+	asked.Partitions = append(asked.Partitions, partition)
+	req.Topics = append(req.Topics, asked)
+
+	answer, err := s.client.Broker(int(topic.Partitions[0].Leader)).RetriableRequest(ctx, req)
+	if err != nil {
+		return part, from, err
+	}
+	resp, ok := answer.(*kmsg.FetchResponse)
+	if !ok {
+		return part, from, fmt.Errorf("the brokers answered a fetch with %T", answer)
+	}
+	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
+		return part, from, err
+	}
+	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
+		// A broker that throttles this client answers without partitions.
+		return kgo.FetchPartition{LastStableOffset: -1}, from, nil
+	}
+	part, next = kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
+		Offset: from, IsolationLevel: kgo.ReadCommitted(), Topic: Topic(s.pipeline),
+	}, &resp.Topics[0].Partitions[0], kgo.DefaultDecompressor(), nil)
+	return part, next, part.Err
+}
