@@ -100,43 +100,49 @@ func (d *decoder) value(n *yaml.Node, key string, into reflect.Value) {
 	if n.Kind == yaml.AliasNode {
 		n = n.Alias
 	}
-	if tables, ok := into.Addr().Interface().(*tableList); ok {
-		d.tables(n, key, tables)
-		return
-	}
-	if duration, ok := into.Addr().Interface().(*time.Duration); ok {
-		d.duration(n, key, duration)
-		return
-	}
-	switch into.Kind() {
-	case reflect.Struct:
-		d.section(n, key, into)
-	case reflect.Map:
-		d.texts(n, key, into.Addr().Interface().(*map[string]string))
-	case reflect.Slice:
-		d.list(n, key, into.Addr().Interface().(*[]string))
-	case reflect.Bool:
-		if text, ok := d.scalar(n, key, "!!bool", "true or false"); ok {
-			if text != "true" && text != "false" {
-				d.reject(key, "want true or false, not %s", d.shown(key, text))
-				return
-			}
-			into.SetBool(text == "true")
-		}
-	case reflect.Int:
-		if text, ok := d.scalar(n, key, "!!int", "a whole number"); ok {
-			v, err := strconv.ParseInt(text, 10, 32)
-			if err != nil {
-				d.reject(key, "want a whole number, not %s", d.shown(key, text))
-				return
-			}
-			into.SetInt(v)
-		}
-	default: // Strings are what is left of the settings' types.
+	switch into := into.Addr().Interface().(type) {
+	case *string:
 		if text, ok := d.scalar(n, key, "!!str", "text"); ok {
-			into.SetString(text)
+			*into = text
 		}
+	case *bool:
+		d.truth(n, key, into)
+	case *int:
+		d.number(n, key, into)
+	case *time.Duration:
+		d.duration(n, key, into)
+	case *[]string:
+		d.list(n, key, into)
+	case *map[string]string:
+		d.texts(n, key, into)
+	case *tableList:
+		d.tables(n, key, into)
+	default: // The rest of the settings' types are structs.
+		d.section(n, key, reflect.ValueOf(into).Elem())
 	}
+}
+
+func (d *decoder) truth(n *yaml.Node, key string, into *bool) {
+	switch text, ok := d.scalar(n, key, "!!bool", "true or false"); {
+	case !ok:
+	case text != "true" && text != "false":
+		d.reject(key, "want true or false, not %s", d.shown(key, text))
+	default:
+		*into = text == "true"
+	}
+}
+
+func (d *decoder) number(n *yaml.Node, key string, into *int) {
+	text, ok := d.scalar(n, key, "!!int", "a whole number")
+	if !ok {
+		return
+	}
+	v, err := strconv.ParseInt(text, 10, 32)
+	if err != nil {
+		d.reject(key, "want a whole number, not %s", d.shown(key, text))
+		return
+	}
+	*into = int(v)
 }
 
 // section fills a struct from a mapping. An empty section, whose keys may all be commented out,

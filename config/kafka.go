@@ -126,9 +126,10 @@ func (d *decoder) tlsFiles(t tlsSettings) {
 func (d *decoder) sasl(s saslSettings, tls bool) broker.SASLConfig {
 	const key = "kafka.sasl"
 	cfg := broker.SASLConfig{
-		Mechanism: s.Mechanism,
-		Username:  s.Username,
-		Password:  d.credential(key+".password", s.Password, s.PasswordFile),
+		Mechanism:      s.Mechanism,
+		Username:       s.Username,
+		Password:       d.credential(key+".password", s.Password, s.PasswordFile),
+		AllowPlaintext: s.AllowPlaintext,
 	}
 	if s.Mechanism == "" {
 		if s.Username != "" || !cfg.Password.IsZero() {

@@ -83,7 +83,7 @@ func read(path string, flags Flags, env func(string) (string, bool), only ...str
 }
 
 func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := os.Open(path) //nolint:gosec // the file that the user named
 	if err != nil {
 		return nil, readableReason(path, err)
 	}

@@ -55,7 +55,7 @@ func quoteUnlessPattern(written, name string) string {
 
 // identifier reads one name. A pattern may hold * where it has no quotes.
 func identifier(text string, pattern bool) (string, error) {
-	name := text
+	var name string
 	if strings.HasPrefix(text, `"`) {
 		inner, ok := strings.CutSuffix(text[1:], `"`)
 		if !ok || strings.Contains(strings.ReplaceAll(inner, `""`, ""), `"`) {

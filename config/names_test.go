@@ -81,7 +81,7 @@ func FuzzParseTable(f *testing.F) {
 func TestNearest(t *testing.T) {
 	keys := []string{"brokers", "tls", "sasl", "topics", "compression", "oversize", "dead_letter_topic"}
 	for word, want := range map[string]string{
-		"broker": "brokers", "Brokers": "brokers", "compresion": "compression", "deadLetterTopic": "dead_letter_topic",
+		"broker": "brokers", "Brokers": "brokers", "compressoin": "compression", "deadLetterTopic": "dead_letter_topic",
 		"dead-letter": "", "tsl": "tls", "zzzzzz": "", "": "", strings.Repeat("x", 1000): "",
 	} {
 		if got := nearest(word, keys); got != want {

@@ -23,8 +23,8 @@ func plain(s string) string {
 	return strings.NewReplacer("_", "", "-", "").Replace(strings.ToLower(s))
 }
 
-// distance is the number of letters to insert, delete, replace or swap with their neighbour to
-// make b of a.
+// distance is the number of letters to insert, delete, replace or swap with the next one to make
+// b of a.
 func distance(a, b string) int {
 	before, prev, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range prev {

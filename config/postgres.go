@@ -213,12 +213,12 @@ func splitURL(rest string) (bare, password string, err error) {
 		if err != nil {
 			return "", "", errors.New("a parameter of the URL is not percent-encoded as it should be")
 		}
-		switch {
-		case name == "password":
+		switch name {
+		case "password":
 			if password, err = url.PathUnescape(value); err != nil {
 				return "", "", errors.New("the password in the URL is not percent-encoded as it should be")
 			}
-		case name == "sslpassword":
+		case "sslpassword":
 			return "", "", errSSLPassword
 		default:
 			kept = append(kept, pair)
