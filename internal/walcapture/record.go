@@ -133,6 +133,8 @@ func receiveFrame(ctx context.Context, stream *pgconn.PgConn) ([]byte, error) {
 		return bytes.Clone(msg.Data), nil
 	case *pgproto3.ErrorResponse:
 		return nil, fmt.Errorf("receive frame: %w", pgconn.ErrorResponseToPgError(msg))
+	case *pgproto3.NoticeResponse: // 18 says so that the publication is missing, and sends nothing
+		return nil, fmt.Errorf("receive frame: %w", pgconn.ErrorResponseToPgError((*pgproto3.ErrorResponse)(msg)))
 	default:
 		return nil, fmt.Errorf("receive frame: unexpected %T", msg)
 	}
