@@ -9,9 +9,10 @@ import (
 
 // orders is a row of about 190 bytes in seven columns, as the pipeline's benchmarks use it.
 func orders(tb testing.TB) (*Plan, *event.Change) {
+	tb.Helper()
 	t := table(
 		event.IdentityDefault,
-		"id", key(int8), "customer", int4, "status", text, "amount", numeric, "created", stampTZ, "paid", boolean, "note", text,
+		"id", key(bigint), "customer", int4, "status", text, "amount", numeric, "created", stampTZ, "paid", boolean, "note", text,
 	)
 	row := texts("9123456", "4711", "shipped", "1234.56", "2026-05-01 10:00:00.124001+00", "t", strings.Repeat("please ring twice ", 6))
 	return mustPlan(tb, t, nil, DefaultOptions()), insert(t, row)
@@ -19,9 +20,10 @@ func orders(tb testing.TB) (*Plan, *event.Change) {
 
 // everything is a row with a column of every shape and the change that makes the most records.
 func everything(tb testing.TB) (*Plan, *event.Change) {
+	tb.Helper()
 	t := table(
 		event.IdentityFull,
-		"id", key(int8), "text", text, "json", jsonb, "bytes", bytea, "at", stamp, "time", clockTZ, "tags", arrayOf(text),
+		"id", key(bigint), "text", text, "json", jsonb, "bytes", bytea, "at", stamp, "time", clockTZ, "tags", arrayOf(text),
 		"row", pair, "rows", arrayOf(pair), "store", hstore, "long", text,
 	)
 	row := func(id, long string) event.Row {
@@ -33,6 +35,7 @@ func everything(tb testing.TB) (*Plan, *event.Change) {
 
 // writeAll encodes a change into buf's room and returns the longer buf.
 func writeAll(tb testing.TB, e *Encoder, p *Plan, ch *event.Change, buf []byte) []byte {
+	tb.Helper()
 	for _, r := range p.Records(ch) {
 		var err error
 		if buf, err = e.AppendKey(buf, p, ch, r); err != nil {
@@ -104,7 +107,7 @@ func BenchmarkValue(b *testing.B) {
 		typ  *event.Type
 		in   string
 	}{
-		{"int8", int8, "9223372036854775807"},
+		{"int8", bigint, "9223372036854775807"},
 		{"float8", float8, "-1.7976931348623157e+308"},
 		{"bool", boolean, "t"},
 		{"text 10", text, "abcdefghij"},

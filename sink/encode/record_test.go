@@ -3,6 +3,7 @@ package encode
 import (
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -26,7 +27,7 @@ func key(t *event.Type) keyType { return keyType{t} }
 func table(identity event.Identity, namesAndTypes ...any) *event.Table {
 	t := &event.Table{OID: 16400, Schema: "public", Name: "orders", Identity: identity}
 	for i := 0; i < len(namesAndTypes); i += 2 {
-		c := event.Column{Name: namesAndTypes[i].(string), Mod: -1, InIdentity: identity == event.IdentityFull}
+		c := event.Column{Name: fmt.Sprint(namesAndTypes[i]), Mod: -1, InIdentity: identity == event.IdentityFull}
 		switch typ := namesAndTypes[i+1].(type) {
 		case *event.Type:
 			c.Type = typ
@@ -137,9 +138,10 @@ func writeChange(tb testing.TB, e *Encoder, p *Plan, name string, ch *event.Chan
 
 // goldenRecords are records of every kind, by name.
 func goldenRecords(t *testing.T) []written {
-	byKey := table(event.IdentityDefault, "id", key(int8), "status", text, "amount", numeric, "note", text, "doc", jsonb)
-	full := table(event.IdentityFull, "id", key(int8), "status", text, "note", text)
-	byIndex := table(event.IdentityIndex, "id", int8, "b", key(text), "a", key(int4))
+	t.Helper()
+	byKey := table(event.IdentityDefault, "id", key(bigint), "status", text, "amount", numeric, "note", text, "doc", jsonb)
+	full := table(event.IdentityFull, "id", key(bigint), "status", text, "note", text)
+	byIndex := table(event.IdentityIndex, "id", bigint, "b", key(text), "a", key(int4))
 	byIndex.PrimaryKey = []int{0}
 	keyless := table(event.IdentityNothing, "v", text)
 	quoted := table(event.IdentityDefault, `I"d`, key(text))
@@ -191,6 +193,7 @@ func goldenRecords(t *testing.T) []written {
 
 // goldenOthers are the records that are not of rows.
 func goldenOthers(t *testing.T, e *Encoder, p *Plan) []written {
+	t.Helper()
 	var all []written
 	for _, tr := range []*event.Truncate{
 		{Table: p.Table(), Tx: tx, Pos: place},
@@ -245,7 +248,7 @@ func TestGoldenRecords(t *testing.T) {
 func TestDocumentedExample(t *testing.T) {
 	const want = `{"op":"u","schema":"public","table":"orders","pos":"0000000001A2B3C8:0000000003:0","xid":751,"ts":"2026-05-01T10:00:00.124001Z",` +
 		`"before":{"id":42},"after":{"id":42,"status":"paid","amount":"19.90"},"unchanged":["note"]}`
-	tab := table(event.IdentityDefault, "id", key(int8), "status", text, "amount", numeric, "note", text)
+	tab := table(event.IdentityDefault, "id", key(bigint), "status", text, "amount", numeric, "note", text)
 	ch := changeRow(tab, texts("42", absent, absent, absent), true, texts("42", "paid", "19.90", unchanged))
 	var e Encoder
 	if got := writeChange(t, &e, mustPlan(t, tab, nil, DefaultOptions()), "", ch)[0]; got.value != want || got.key != `{"id":42}` {

@@ -14,7 +14,7 @@ var (
 	text    = event.TextType(25, "pg_catalog", "text")
 	boolean = builtin("bool", event.KindBool)
 	int4    = builtin("int4", event.KindInt)
-	int8    = builtin("int8", event.KindInt8)
+	bigint  = builtin("int8", event.KindInt8)
 	float8  = builtin("float8", event.KindFloat)
 	numeric = builtin("numeric", event.KindNumeric)
 	jsonb   = builtin("jsonb", event.KindJSON)
@@ -69,9 +69,9 @@ func TestValue(t *testing.T) {
 		{"int empty", int4, plain, ``, `""`},
 		{"int leading zero", int4, plain, `007`, `"007"`},
 		{"int sign only", int4, plain, `-`, `"-"`},
-		{"int8 greatest", int8, plain, `9223372036854775807`, `9223372036854775807`},
-		{"int8 least", int8, plain, `-9223372036854775808`, `-9223372036854775808`},
-		{"int8 as string", int8, Options{Int8AsString: true}, `9223372036854775807`, `"9223372036854775807"`},
+		{"int8 greatest", bigint, plain, `9223372036854775807`, `9223372036854775807`},
+		{"int8 least", bigint, plain, `-9223372036854775808`, `-9223372036854775808`},
+		{"int8 as string", bigint, Options{Int8AsString: true}, `9223372036854775807`, `"9223372036854775807"`},
 		{"xid8 greatest", builtin("xid8", event.KindInt8), plain, `18446744073709551615`, `18446744073709551615`},
 
 		{"float shortest", float8, plain, `0.1`, `0.1`},
@@ -160,7 +160,7 @@ func TestValue(t *testing.T) {
 		{"array of timestamptz", arrayOf(stampTZ), plain, `{"2026-05-01 10:00:00+00",infinity}`, `["2026-05-01T10:00:00.000000Z","infinity"]`},
 		{"array of domain over array", arrayOf(domainOf(arrayOf(int4))), plain, `{"{1,2}",NULL,"{}"}`, `[[1,2],null,[]]`},
 		{"array of composite", arrayOf(pair), plain, `{"(1,\"a \"\"q\"\" b\")","(,)"}`, `[{"n":1,"s":"a \"q\" b"},{"n":null,"s":null}]`},
-		{"array of int8 as string", arrayOf(int8), Options{Int8AsString: true}, `{1}`, `["1"]`},
+		{"array of int8 as string", arrayOf(bigint), Options{Int8AsString: true}, `{1}`, `["1"]`},
 		{"array not closed", arrayOf(int4), plain, `{1,2`, `"{1,2"`},
 		{"array not begun", arrayOf(int4), plain, `1}`, `"1}"`},
 		{"array with more behind", arrayOf(int4), plain, `{1}2`, `"{1}2"`},
