@@ -103,6 +103,11 @@ func (c Config) connect(ctx context.Context, replication bool) (*pgconn.PgConn, 
 	if err != nil {
 		return nil, err
 	}
+	return dial(ctx, cfg)
+}
+
+// dial opens a connection with what parse returned.
+func dial(ctx context.Context, cfg *pgx.ConnConfig) (*pgconn.PgConn, error) {
 	conn, err := pgconn.ConnectConfig(ctx, &cfg.Config)
 	if err != nil {
 		return nil, explainConnect(ctx, err)

@@ -1,0 +1,114 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/walferry/walferry/event"
+	"github.com/walferry/walferry/fault"
+)
+
+// CreateSlot creates the slot. It blocks until every transaction that runs at this moment has ended,
+// and says whom it waits for. A slot that exists is fine if it is one that this call would have made.
+// When ctx ends, the server is told to give up.
+func (s *Setup) CreateSlot(ctx context.Context) error {
+	const op = "create the slot"
+	cfg, err := s.cfg.parse(true)
+	if err != nil {
+		return err
+	}
+	cfg.BuildContextWatcherHandler = cancelAtServer
+	conn, err := dial(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = hangUp(conn) }() // the slot is on disk once the command has answered
+	err = s.awaitSlot(ctx, conn)
+	if ctx.Err() != nil && err != nil {
+		return fmt.Errorf("%s: %w", op, ctx.Err())
+	}
+	if pg := serverError(err); pg != nil && pg.Code == "42710" {
+		state, err := s.cfg.serverState(ctx, conn)
+		if err != nil {
+			return err
+		}
+		return checkOwn(state)
+	}
+	return err
+}
+
+// awaitSlot sends the command and waits for its end.
+func (s *Setup) awaitSlot(ctx context.Context, conn *pgconn.PgConn) error {
+	done := make(chan error, 1)
+	go func() { // ends with the command, which ctx ends
+		_, err := simpleQuery(ctx, conn, "create the slot", `CREATE_REPLICATION_SLOT "`+s.cfg.Slot.Name+`" LOGICAL pgoutput NOEXPORT_SNAPSHOT`)
+		done <- err
+	}()
+	tick := time.NewTicker(s.blockersEvery)
+	defer tick.Stop()
+	for started := time.Now(); ; {
+		select {
+		case <-tick.C:
+			s.sayBlockers(ctx, conn.PID(), time.Since(started))
+		case err := <-done:
+			return err
+		}
+	}
+}
+
+// checkOwn tells whether an existing slot could be one that CreateSlot made.
+func checkOwn(srv event.Server) error {
+	const op = "create the slot"
+	name := srv.Origin.Slot
+	switch slot := srv.Slot; {
+	case slot == nil:
+		return fault.New(fault.PostgresUnavailable, op, fmt.Errorf("slot %s came and went", name), "")
+	case slot.Plugin != "pgoutput":
+		return fault.New(fault.SlotPlugin, op, fmt.Errorf("slot %s exists, with the plugin %q", name, slot.Plugin), "Choose another slot name.")
+	case slot.Database != srv.Origin.Database:
+		return fault.New(fault.SlotDatabase, op, fmt.Errorf("slot %s exists, for database %q", name, slot.Database), "Choose another slot name: slots of all databases share one space of names.")
+	case slot.TwoPhase:
+		return fault.New(fault.SlotTwoPhase, op, fmt.Errorf("slot %s exists, with two_phase", name), "Choose another slot name.")
+	case slot.Temporary || slot.Confirmed.IsZero():
+		return fault.New(fault.PostgresUnavailable, op, fmt.Errorf("slot %s is being made by process %d", name, slot.PID), "")
+	default:
+		return nil
+	}
+}
+
+// A prepared transaction blocks without a process; it shows as process 0.
+const blockersQuery = `
+SELECT b.pid, coalesce(a.application_name, ''), coalesce(a.usename::text, ''), coalesce(a.state, ''),
+    coalesce(extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, x.prepared)), 0)::float8, coalesce(x.gid, '')
+FROM unnest(pg_blocking_pids($1)) b (pid)
+LEFT JOIN pg_stat_activity a ON a.pid = b.pid
+LEFT JOIN LATERAL (SELECT gid, prepared FROM pg_prepared_xacts ORDER BY prepared LIMIT 1) x ON b.pid = 0
+ORDER BY 5 DESC LIMIT 1`
+
+// sayBlockers logs the oldest transaction that a walsender waits for. What it runs is not asked:
+// queries hold values.
+func (s *Setup) sayBlockers(ctx context.Context, walsender uint32, waited time.Duration) {
+	var (
+		pid                    int32
+		app, user, state, name string
+		age                    float64
+	)
+	err := s.conn.QueryRow(ctx, blockersQuery, walsender).Scan(&pid, &app, &user, &state, &age, &name)
+	line := s.log.With("slot", s.cfg.Slot.Name, "waited", waited.Round(time.Second).String())
+	const msg = "creating the slot: waiting for running transactions to end"
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		line.Info(msg)
+	case err != nil:
+		line.Info(msg, "oldest", "not known: "+explain("ask for it", err).Error())
+	default:
+		line.Info(msg, "pid", pid, "application_name", app, "user", user, "state", state, "prepared", name,
+			"age", time.Duration(age*float64(time.Second)).Round(time.Second).String())
+	}
+}
+
