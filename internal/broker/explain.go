@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"strings"
 
@@ -130,13 +129,18 @@ func judgeTLS(err error, c Config) (fault.Code, string) {
 // tells which of them is missing.
 func judgeGreeting(err error, c Config) (fault.Code, string) {
 	text := err.Error()
-	var early *kgo.ErrFirstReadEOF
+	var (
+		early  *kgo.ErrFirstReadEOF
+		hungUp *hungUpError
+	)
 	switch {
 	case strings.Contains(text, "appear to be a tls alert"), strings.Contains(text, "invalid large response size 352518912"):
 		return fault.KafkaTLS, "The listener speaks TLS and this side does not: set kafka.tls.enabled: true."
 	case strings.Contains(text, "invalid large response size"), strings.Contains(text, "invalid negative response size"):
 		return fault.KafkaUnsupported, "What answers is not a Kafka broker: check the ports in kafka.brokers."
-	case !errors.As(err, &early) || !errors.Is(err, io.EOF):
+	case !errors.As(err, &early) && errors.As(err, &hungUp) && c.SASL.Mechanism != "":
+		return fault.KafkaAuth, "The broker closed the connection during the login: check kafka.sasl.username, kafka.sasl.mechanism and the password."
+	case !errors.As(err, &early):
 		return "", ""
 	case strings.Contains(text, "is SASL missing?") && c.SASL.Mechanism == "":
 		return fault.KafkaAuth, "The broker closed the connection at the first request: it wants a login. Set kafka.sasl.mechanism, kafka.sasl.username and kafka.sasl.password_file."

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -29,13 +30,13 @@ const (
 // cannot be used, that is an error: nothing could be written.
 func Probe(ctx context.Context, cl *kgo.Client, c Config) error {
 	const op = "connect to Kafka"
-	if err := firstAnswer(ctx, cl.SeedBrokers()); err != nil {
+	if err := firstAnswer(ctx, cl.SeedBrokers(), c); err != nil {
 		return Explain(op, err, c)
 	}
 	if err := cl.Ping(ctx); err != nil { // learns the brokers' own addresses
 		return Explain(op, err, c)
 	}
-	err := Explain(op, firstAnswer(ctx, cl.DiscoveredBrokers()), c)
+	err := Explain(op, firstAnswer(ctx, cl.DiscoveredBrokers(), c), c)
 	if f := fault.Of(err); f != nil {
 		f.Hint = fmt.Sprintf("%s answers, but the addresses that the cluster advertises for its brokers cannot be used: check advertised.listeners. %s",
 			strings.Join(c.Seeds, ", "), f.Hint)
@@ -45,14 +46,14 @@ func Probe(ctx context.Context, cl *kgo.Client, c Config) error {
 
 // firstAnswer asks one broker after the other until one answers. Of several failures it returns one
 // that a person must see to, where there is one.
-func firstAnswer(ctx context.Context, brokers []*kgo.Broker) error {
+func firstAnswer(ctx context.Context, brokers []*kgo.Broker, c Config) error {
 	var failure error
 	for _, b := range brokers {
 		err := greet(ctx, b)
 		if err == nil {
 			return nil
 		}
-		if failure == nil || fault.Retryable(Explain("", failure, Config{})) {
+		if failure == nil || fault.Retryable(Explain("", failure, c)) {
 			failure = err
 		}
 		if ctx.Err() != nil {
@@ -68,8 +69,11 @@ func greet(ctx context.Context, b *kgo.Broker) error {
 	req.Topics = []kmsg.MetadataRequestTopic{}
 	for try := 1; ; try++ {
 		_, err := b.Request(ctx, req)
-		if early := new(kgo.ErrFirstReadEOF); !errors.As(err, &early) || try == greetings {
+		switch {
+		case !errors.Is(err, io.EOF):
 			return err
+		case try == greetings:
+			return &hungUpError{err}
 		}
 		select {
 		case <-ctx.Done():
@@ -78,3 +82,12 @@ func greet(ctx context.Context, b *kgo.Broker) error {
 		}
 	}
 }
+
+// hungUpError is a broker that closed the connection in each greeting.
+type hungUpError struct{ err error }
+
+func (e *hungUpError) Error() string {
+	return fmt.Sprintf("the broker closed the connection %d times: %v", greetings, e.err)
+}
+
+func (e *hungUpError) Unwrap() error { return e.err }
