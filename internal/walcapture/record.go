@@ -25,7 +25,7 @@ const endPrefix = "walcapture.end"
 // database and its publication stay behind; the slot does not.
 func Record(ctx context.Context, dsn, caseDir string) (frames [][]byte, err error) {
 	s := &sessions{dsn: dsn, open: map[string]*pgconn.PgConn{}}
-	defer func() { err = errors.Join(err, s.close()) }()
+	defer func() { err = errors.Join(err, s.close(context.WithoutCancel(ctx))) }()
 
 	if err := s.run(ctx, filepath.Join(caseDir, "schema.sql")); err != nil {
 		return nil, err
@@ -183,12 +183,12 @@ func (s *sessions) exec(ctx context.Context, st statement) error {
 	return nil
 }
 
-func (s *sessions) close() error {
+func (s *sessions) close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
 	var errs []error
 	for _, conn := range s.open {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		errs = append(errs, conn.Close(ctx))
-		cancel()
 	}
 	return errors.Join(errs...)
 }

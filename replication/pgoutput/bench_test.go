@@ -47,7 +47,11 @@ func BenchmarkDecode(b *testing.B) {
 					if err != nil {
 						b.Fatal(err)
 					}
-					if _, err := d.Decode(frame.(*pgoutput.XLogData).Payload); err != nil {
+					x, ok := frame.(*pgoutput.XLogData)
+					if !ok {
+						b.Fatalf("decoded a %T", frame)
+					}
+					if _, err := d.Decode(x.Payload); err != nil {
 						b.Fatal(err)
 					}
 				}

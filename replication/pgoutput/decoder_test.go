@@ -36,7 +36,7 @@ func wire(parts ...any) []byte {
 }
 
 // text is one value in text form on the wire.
-func text(s string) string { return string(wire("t", uint32(len(s)), s)) } //nolint:gosec // test strings are short
+func text(s string) string { return string(wire("t", uint32(len(s)), s)) }
 
 const (
 	lsn1 = event.LSN(0x16B374D848)
@@ -245,7 +245,11 @@ func TestDecodeAliases(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	row := m.(*Insert).New
+	insert, ok := m.(*Insert)
+	if !ok {
+		t.Fatalf("decoded a %T", m)
+	}
+	row := insert.New
 	_ = append(row[0].Bytes, "overwritten"...)
 	data[len(data)-1] = 'e'
 	if got := string(row[1].Bytes); got != "ce" {
@@ -289,7 +293,8 @@ func TestDecodeAllocatesNothing(t *testing.T) {
 	}
 }
 
-// What a message announces costs nothing before its bytes are there.
+// What a message announces costs nothing before its bytes are there. The limit is far below what is
+// announced and above what else the process does meanwhile.
 func TestDecodeHostileLengths(t *testing.T) {
 	for _, data := range [][]byte{
 		wire("T", ^uint32(0), byte(0), uint32(7)),
@@ -299,18 +304,13 @@ func TestDecodeHostileLengths(t *testing.T) {
 		wire("U", uint32(1), "O", ^uint16(0), "nnn"),
 		wire("R", uint32(1), "public\x00t\x00d", ^uint16(0), byte(1), "a\x00"),
 	} {
-		if _, got := decodeMeasured(data); got > 4096 {
-			t.Errorf("%d bytes of %s made the decoder allocate %d", len(data), messageName(data[0]), got)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		var d Decoder
+		_, err := d.Decode(data)
+		runtime.ReadMemStats(&after)
+		if got := after.TotalAlloc - before.TotalAlloc; err == nil || got > 64<<10 {
+			t.Errorf("%d bytes of %s made the decoder allocate %d and say %v", len(data), messageName(data[0]), got, err)
 		}
 	}
-}
-
-// decodeMeasured decodes with a new Decoder and returns what that allocated.
-func decodeMeasured(data []byte) (err error, allocated uint64) {
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	var d Decoder
-	_, err = d.Decode(data)
-	runtime.ReadMemStats(&after)
-	return err, after.TotalAlloc - before.TotalAlloc
 }

@@ -31,6 +31,6 @@
 // is pg_catalog. The Type of a domain names the base type. Positions come from Begin and Commit:
 // those of an XLogData are 0/0 for some messages and go backwards.
 //
-// Streaming of transactions in progress and two-phase commit (protocol 2 to 4) are recognised by
+// Streaming of transactions in progress and two-phase commit (protocol 2 to 4) are told by
 // their tags and refused with ErrUnsupported.
 package pgoutput

@@ -38,7 +38,7 @@ func encode(m pgoutput.Message) []byte {
 	case *pgoutput.Delete:
 		return appendRow(be.AppendUint32([]byte{'D'}, m.RelationID), byte(m.OldKind), m.Old)
 	case *pgoutput.Truncate:
-		b := be.AppendUint32([]byte{'T'}, uint32(len(m.Relations))) //nolint:gosec // a decoded length
+		b := be.AppendUint32([]byte{'T'}, uint32(len(m.Relations)))
 		b = append(b, bit(m.Cascade)|bit(m.RestartIdentity)<<1)
 		for _, id := range m.Relations {
 			b = be.AppendUint32(b, id)
@@ -47,7 +47,7 @@ func encode(m pgoutput.Message) []byte {
 	case *pgoutput.LogicalMessage:
 		b := be.AppendUint64([]byte{'M', bit(m.Transactional)}, uint64(m.LSN))
 		b = append(append(b, m.Prefix...), 0)
-		return append(be.AppendUint32(b, uint32(len(m.Content))), m.Content...) //nolint:gosec // a decoded length
+		return append(be.AppendUint32(b, uint32(len(m.Content))), m.Content...)
 	}
 	return nil
 }
@@ -55,20 +55,20 @@ func encode(m pgoutput.Message) []byte {
 func encodeRelation(m *pgoutput.Relation) []byte {
 	be := binary.BigEndian
 	b := append(be.AppendUint32([]byte{'R'}, m.ID), m.Namespace+"\x00"+m.Name+"\x00"...)
-	b = be.AppendUint16(append(b, byte(m.Identity)), uint16(len(m.Columns))) //nolint:gosec // a decoded length
+	b = be.AppendUint16(append(b, byte(m.Identity)), uint16(len(m.Columns)))
 	for _, c := range m.Columns {
 		b = append(append(b, c.Flags), c.Name+"\x00"...)
-		b = be.AppendUint32(be.AppendUint32(b, c.TypeOID), uint32(c.TypeMod)) //nolint:gosec // the same bits
+		b = be.AppendUint32(be.AppendUint32(b, c.TypeOID), uint32(c.TypeMod))
 	}
 	return b
 }
 
 func appendRow(b []byte, kind byte, row event.Row) []byte {
-	b = binary.BigEndian.AppendUint16(append(b, kind), uint16(len(row))) //nolint:gosec // a decoded length
+	b = binary.BigEndian.AppendUint16(append(b, kind), uint16(len(row)))
 	for _, v := range row {
 		b = append(b, map[event.State]byte{event.Null: 'n', event.Unchanged: 'u', event.Text: 't', event.Binary: 'b'}[v.State])
 		if v.State == event.Text || v.State == event.Binary {
-			b = append(binary.BigEndian.AppendUint32(b, uint32(len(v.Bytes))), v.Bytes...) //nolint:gosec // a decoded length
+			b = append(binary.BigEndian.AppendUint32(b, uint32(len(v.Bytes))), v.Bytes...)
 		}
 	}
 	return b
@@ -76,7 +76,7 @@ func appendRow(b []byte, kind byte, row event.Row) []byte {
 
 // usec counts from 2000 on, as Postgres does.
 func usec(t time.Time) uint64 {
-	return uint64(t.UnixMicro() - time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()) //nolint:gosec // the same bits
+	return uint64(t.UnixMicro() - time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro())
 }
 
 func bit(b bool) byte {

@@ -75,7 +75,10 @@ func TestFrameOutlivesItsMessage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	x := f.(*XLogData)
+	x, ok := f.(*XLogData)
+	if !ok {
+		t.Fatalf("decoded a %T", f)
+	}
 	if _, err := d.Decode(x.Payload); err != nil {
 		t.Fatal(err)
 	}

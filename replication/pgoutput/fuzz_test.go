@@ -34,7 +34,7 @@ func FuzzDecode(f *testing.F) {
 		m, err := fresh.Decode(data)
 		// A value of 40 bytes at most stands for each byte of a row, names are copied once, and the
 		// runtime rounds up. The rest is for an error's text and what else runs in the process.
-		if got, limit := allocated()-before, uint64(100*len(data)+64<<10); got > limit { //nolint:gosec // a length
+		if got, limit := allocated()-before, uint64(100*len(data)+64<<10); got > limit {
 			t.Errorf("%d bytes made the decoder allocate %d", len(data), got)
 		}
 

@@ -22,6 +22,7 @@ type decoded struct {
 
 // decodeFrames yields the frames of a capture, decoded one by one with one Decoder.
 func decodeFrames(tb testing.TB, frames [][]byte) iter.Seq2[int, decoded] {
+	tb.Helper()
 	return func(yield func(int, decoded) bool) {
 		tb.Helper()
 		var d pgoutput.Decoder

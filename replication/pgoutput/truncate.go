@@ -17,9 +17,9 @@ const (
 )
 
 func (d *Decoder) decodeTruncate(r *reader) *Truncate {
-	announced := r.uint32()
+	announced := int64(r.uint32())
 	options := r.flags(truncateCascade | truncateRestartIdentity)
-	if uint64(announced) > uint64(r.rest()/4) {
+	if announced > int64(r.rest()/4) {
 		r.fail("%d relations in %d bytes", announced, r.rest())
 		announced = 0
 	}
