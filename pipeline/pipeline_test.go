@@ -1,0 +1,290 @@
+package pipeline
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/walferry/walferry/checkpoint"
+	"github.com/walferry/walferry/event"
+	"github.com/walferry/walferry/fault"
+)
+
+func TestPublishesInOrderAndConfirmsWhatIsSaved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := (&rig{}).start(t, tx{0x100, 0x120, 2}, tx{0x200, 0x220, 1})
+		time.Sleep(time.Second)
+		if got, want := r.sink.positions(), []event.Position{pos(0x100, 1), pos(0x100, 2), pos(0x200, 1)}; !slices.Equal(got, want) {
+			t.Fatalf("written %v, want %v", got, want)
+		}
+		if got := r.store.stored(); got.End != 0x220 || got.Intent || got.Origin != origin || got.Partitions["shop.public.orders"] != 6 {
+			t.Fatalf("stored %+v", got)
+		}
+		if got := r.source.lastConfirmed(); got != 0x220 {
+			t.Fatalf("confirmed %v", got)
+		}
+		if err := r.finish(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestAnUnacknowledgedRecordHoldsEverythingBehindIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{sink: newFakeSink()}
+		r.sink.hold = func(p event.Position) bool { return p == pos(0x200, 1) }
+		r.start(t, tx{0x100, 0x120, 1}, tx{0x200, 0x220, 2}, tx{0x300, 0x320, 1})
+		time.Sleep(time.Second)
+		if got := r.store.stored().End; got != 0x120 {
+			t.Fatalf("stored %v with a record of the second transaction outstanding", got)
+		}
+		if got := r.source.lastConfirmed(); got != 0x120 {
+			t.Fatalf("confirmed %v", got)
+		}
+		r.sink.release(pos(0x200, 1))
+		time.Sleep(time.Second)
+		if got := r.source.lastConfirmed(); got != 0x320 {
+			t.Fatalf("confirmed %v after the last acknowledgement", got)
+		}
+		if err := r.finish(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestEveryConfirmedPositionWasSavedBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var script []tx
+		for i := range 50 {
+			script = append(script, tx{event.LSN(0x100 * (i + 1)), event.LSN(0x100*(i+1) + 0x20), 1})
+		}
+		r := (&rig{}).start(t, script...)
+		time.Sleep(time.Second)
+		if err := r.finish(); err != nil {
+			t.Fatal(err)
+		}
+		var saved []event.LSN
+		for _, s := range r.store.saves {
+			saved = append(saved, s.End)
+		}
+		for _, c := range r.source.confirmed {
+			if !slices.Contains(saved, c) {
+				t.Errorf("%v was confirmed and never saved", c)
+			}
+		}
+		if !slices.IsSorted(r.source.confirmed) {
+			t.Errorf("confirmed positions went back: %v", r.source.confirmed)
+		}
+	})
+}
+
+func TestACutOffTransactionGoesOnWithoutARepeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{source: newFakeSource(tx{0x100, 0x120, 2}, tx{0x200, 0x220, 5}, tx{0x300, 0x320, 1})}
+		r.source.cutAfter = 4
+		r.store = &fakeStore{record: &checkpoint.Record{Version: 1, Origin: origin, Timeline: 1, Fingerprint: "f1"}}
+		r.start(t)
+		time.Sleep(5 * time.Second)
+		want := []event.Position{
+			pos(0x100, 1), pos(0x100, 2), pos(0x200, 1), pos(0x200, 2), pos(0x200, 3), pos(0x200, 4), pos(0x200, 5), pos(0x300, 1),
+		}
+		if got := r.sink.positions(); !slices.Equal(got, want) {
+			t.Fatalf("written %v, want %v", got, want)
+		}
+		if got := r.source.lastConfirmed(); got != 0x320 {
+			t.Fatalf("confirmed %v", got)
+		}
+		if err := r.finish(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestAStopInMidTransactionIsResumedThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		first := &rig{source: newFakeSource(tx{0x100, 0x120, 1}, tx{0x200, 0x220, 3})}
+		first.source.cutAfter = 3 // the rest of the second transaction never comes
+		first.store = &fakeStore{record: &checkpoint.Record{Version: 1, Origin: origin, Timeline: 1, Fingerprint: "f1"}}
+		first.source.script[1].rows = 2
+		first.start(t)
+		time.Sleep(100 * time.Millisecond)
+		if err := first.finish(); err != nil {
+			t.Fatal(err)
+		}
+		if got := first.store.stored(); got.End != 0x120 || got.Partial != pos(0x200, 2) {
+			t.Fatalf("stored %+v", got)
+		}
+		second := &rig{source: newFakeSource(tx{0x100, 0x120, 1}, tx{0x200, 0x220, 3}), store: first.store}
+		second.start(t)
+		time.Sleep(time.Second)
+		if got, want := second.sink.positions(), []event.Position{pos(0x200, 3)}; !slices.Equal(got, want) {
+			t.Fatalf("written after the restart %v, want %v", got, want)
+		}
+		if err := second.finish(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestATransactionThatCommitsAtTheCheckpointIsPublished(t *testing.T) {
+	// A keepalive was confirmed while a transaction was open that then committed exactly there.
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{source: newFakeSource(tx{0xF0, 0x100, 1}, tx{0x100, 0x120, 1})}
+		r.store = &fakeStore{record: &checkpoint.Record{Version: 1, Origin: origin, Timeline: 1, End: 0x100, Fingerprint: "f1"}}
+		r.start(t)
+		time.Sleep(time.Second)
+		if got, want := r.sink.positions(), []event.Position{pos(0x100, 1)}; !slices.Equal(got, want) {
+			t.Fatalf("written %v, want %v", got, want)
+		}
+		if err := r.finish(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestIdleProgressIsSavedEveryTenSeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{source: newFakeSource()}
+		r.source.progress = 0x5000
+		r.store = &fakeStore{record: &checkpoint.Record{Version: 1, Origin: origin, Timeline: 1, End: 0x100, Fingerprint: "f1"}}
+		r.start(t)
+		time.Sleep(9 * time.Second)
+		if got := r.source.lastConfirmed(); got != 0 {
+			t.Fatalf("confirmed %v before ten seconds of silence", got)
+		}
+		time.Sleep(2 * time.Second)
+		if stored, confirmed := r.store.stored().End, r.source.lastConfirmed(); stored != 0x5000 || confirmed != 0x5000 {
+			t.Fatalf("stored %v, confirmed %v", stored, confirmed)
+		}
+		if n := len(r.store.saves); n != 1 {
+			t.Fatalf("%d saves", n)
+		}
+		if err := r.finish(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestAnUncertainSaveIsClaimedAgain(t *testing.T) {
+	for name, written := range map[string]bool{"written": true, "not written": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := &rig{store: &fakeStore{record: &checkpoint.Record{Version: 1, Origin: origin, Timeline: 1, Fingerprint: "f1"}}}
+				r.source = newFakeSource(tx{0x100, 0x120, 1})
+				r.store.failNext, r.store.written = fault.New(fault.KafkaUnavailable, "save", errors.New("timed out"), ""), written
+				r.start(t)
+				time.Sleep(15 * time.Second)
+				if got := r.source.lastConfirmed(); got != 0x120 {
+					t.Fatalf("confirmed %v", got)
+				}
+				if r.store.acquired < 2 || r.source.conns != 1 {
+					t.Fatalf("%d acquires over %d connections, want at least 2 over 1", r.store.acquired, r.source.conns)
+				}
+				if err := r.finish(); err != nil {
+					t.Fatal(err)
+				}
+			})
+		})
+	}
+}
+
+func TestAFencedInstanceStopsWhenItsSuccessorLives(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{source: newFakeSource(tx{0x100, 0x120, 1})}
+		r.store = &fakeStore{record: &checkpoint.Record{Version: 1, Origin: origin, Timeline: 1, Fingerprint: "f1"}}
+		r.sink = newFakeSink()
+		r.sink.hold = func(event.Position) bool { return true }
+		r.start(t)
+		time.Sleep(time.Second)
+		r.source.mu.Lock()
+		r.source.busy = true
+		r.source.mu.Unlock()
+		r.store.mu.Lock()
+		r.store.failNext = fault.New(fault.Fenced, "save", nil, "")
+		r.store.mu.Unlock()
+		r.sink.release(pos(0x100, 1))
+		if err := <-r.ended; !fault.Is(err, fault.Fenced) || fault.ExitCode(err) != 5 {
+			t.Fatalf("ended with %v", err)
+		}
+		if n := len(r.store.saves); n != 0 {
+			t.Fatalf("%d saves by a fenced instance", n)
+		}
+	})
+}
+
+func TestAnInstanceThatWasReplacedMeanwhileStops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{source: newFakeSource(tx{0x100, 0x120, 1})}
+		r.store = &fakeStore{record: &checkpoint.Record{Version: 1, Origin: origin, Timeline: 1, Fingerprint: "f1"}}
+		r.start(t)
+		time.Sleep(time.Second)
+		r.store.mu.Lock()
+		r.store.record.Instance, r.store.record.End = "another", 0x900
+		r.store.mu.Unlock()
+		r.source.breakRun <- fault.New(fault.PostgresUnavailable, "stream", errors.New("EOF"), "")
+		if err := <-r.ended; !fault.Is(err, fault.Fenced) {
+			t.Fatalf("ended with %v", err)
+		}
+		if got := r.store.stored(); got.End != 0x900 {
+			t.Fatalf("the successor's checkpoint was overwritten: %+v", got)
+		}
+	})
+}
+
+func TestAStopWithoutAcknowledgementsSaysWhatComesAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{sink: newFakeSink()}
+		r.sink.hold = func(p event.Position) bool { return p.Commit >= 0x200 }
+		r.start(t, tx{0x100, 0x120, 1}, tx{0x200, 0x220, 3})
+		time.Sleep(time.Second)
+		asked := time.Now()
+		err := r.finish()
+		if !fault.Is(err, fault.Undelivered) || fault.ExitCode(err) != 4 {
+			t.Fatalf("ended with %v", err)
+		}
+		if want := "3 changes will be sent again"; !strings.Contains(err.Error(), want) {
+			t.Errorf("%v does not say %q", err, want)
+		}
+		if took := time.Since(asked); took > 10*time.Second {
+			t.Errorf("the stop took %s", took)
+		}
+		if got := r.store.stored().End; got != 0x120 {
+			t.Errorf("stored %v", got)
+		}
+	})
+}
+
+func TestAFailedRecordEndsThePipelineAndKeepsWhatWasBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{sink: newFakeSink()}
+		r.sink.hold = func(p event.Position) bool { return p.Commit >= 0x200 }
+		r.start(t, tx{0x100, 0x120, 1}, tx{0x200, 0x220, 1}, tx{0x300, 0x320, 1})
+		time.Sleep(50 * time.Millisecond)
+		r.sink.fail(fault.New(fault.RecordTooLarge, "publish", nil, ""))
+		if err := <-r.ended; !fault.Is(err, fault.RecordTooLarge) {
+			t.Fatalf("ended with %v", err)
+		}
+		if got := r.source.lastConfirmed(); got != 0x120 {
+			t.Fatalf("confirmed %v", got)
+		}
+	})
+}
+
+func TestAServerThatLeavesATransactionOutIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{source: newFakeSource(tx{0x100, 0x120, 1}, tx{0x200, 0x220, 3}, tx{0x300, 0x320, 1})}
+		r.source.cutAfter = 2
+		r.store = &fakeStore{record: &checkpoint.Record{Version: 1, Origin: origin, Timeline: 1, Fingerprint: "f1"}}
+		r.start(t)
+		synctest.Wait()
+		r.source.mu.Lock()
+		r.source.script = slices.Delete(r.source.script, 1, 2)
+		r.source.mu.Unlock()
+		if err := <-r.ended; !fault.Is(err, fault.StreamDiverged) {
+			t.Fatalf("ended with %v", err)
+		}
+	})
+}
