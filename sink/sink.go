@@ -66,6 +66,10 @@ type Kafka struct {
 	err          error
 }
 
+// metadataMinAge is how long the client answers from what it knows of topics and leaders. Its own
+// default would have a start wait 5 s for a topic that was just created.
+const metadataMinAge = 250 * time.Millisecond
+
 // New prepares a sink. It does no I/O and starts nothing; an error is one of the configuration. A
 // nil m means that nothing is measured.
 func New(cfg Config, b broker.Config, enc encode.Options, log *slog.Logger, m *Metrics) (*Kafka, error) {
@@ -98,6 +102,7 @@ func New(cfg Config, b broker.Config, enc encode.Options, log *slog.Logger, m *M
 		kgo.RecordPartitioner(preset{grown: k.grown}),
 		kgo.MaxBufferedRecords(math.MaxInt32), // the window bounds them
 		kgo.UnknownTopicRetries(unknownTopicRetries),
+		kgo.MetadataMinAge(metadataMinAge),
 		kgo.StopProducerOnDataLossDetected(),
 		kgo.WithHooks(newHooks(b, log, m)),
 	)
