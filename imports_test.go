@@ -34,16 +34,20 @@ var arrows = map[string][]string{
 		"event", "fault", "vault", "checkpoint", "monitor", "replication", "sink", "sink/encode", "internal/broker",
 	},
 	"internal/broker": {"event", "fault", "vault"},
-	// Servers and children for the demo and for tests.
-	"internal/childproc": {},
-	"internal/pgserver":  {"internal/childproc"},
-	"internal/pgtest":    {"internal/pgserver", "internal/childproc"},
-	"internal/kafkatest": {"internal/childproc"},
-	"internal/cdctest":   {"event", "internal/childproc", "internal/kafkatest", "internal/pgtest", "internal/pgserver"},
+	// Servers on this machine, for the demo and for tests.
+	"internal/cachedir":    {},
+	"internal/childproc":   {},
+	"internal/testca":      {},
+	"internal/pgserver":    {"internal/cachedir", "internal/childproc"},
+	"internal/kafkaserver": {"internal/cachedir", "internal/childproc", "internal/testca"},
+	"internal/pgtest":      {"internal/pgserver"},
+	"internal/kafkatest":   {"internal/kafkaserver", "internal/testca"},
+	"internal/walcapture":  {"event", "replication/pgoutput"},
+	"internal/cdctest":     {"event", "internal/childproc", "internal/kafkaserver", "internal/pgserver"},
 }
 
-// rigs start servers for tests; no product code imports them.
-var rigs = []string{"internal/pgtest", "internal/kafkatest", "internal/cdctest"}
+// rigs are for tests; no product code imports them.
+var rigs = []string{"internal/pgtest", "internal/kafkatest", "internal/cdctest", "internal/walcapture"}
 
 // pure packages do no I/O and use the standard library alone: they decide correctness, so nothing
 // outside of them may decide for them, and fuzzing them needs nothing.
@@ -144,7 +148,7 @@ func goFiles(t *testing.T) []string {
 			return err
 		}
 		if d.IsDir() {
-			if path != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata" || isModule(path)) {
+			if path != "." && (strings.ContainsAny(d.Name()[:1], "._") || d.Name() == "testdata" || isModule(path)) {
 				return fs.SkipDir
 			}
 			return nil

@@ -32,9 +32,9 @@ func newStatusCollector(status func() Status) *statusCollector {
 		status:    status,
 		state:     desc("pipeline_state", "1 for the state the pipeline is in, 0 for the others.", "state"),
 		since:     desc("pipeline_state_since_timestamp_seconds", "When the present state began, as Unix time."),
-		received:  desc("received_lsn_bytes", "End of what the server has sent, as a byte position in the WAL."),
-		durable:   desc("durable_lsn_bytes", "Position up to which the brokers and the checkpoint have everything."),
-		confirmed: desc("confirmed_lsn_bytes", "Position that the replication slot was told."),
+		received:  desc("received_lsn_bytes", "Highest position the server has named, in bytes of WAL."),
+		durable:   desc("durable_lsn_bytes", "Position up to which the brokers have acknowledged everything."),
+		confirmed: desc("confirmed_lsn_bytes", "Position that the checkpoint has and the slot may be told."),
 		pending:   desc("pending_records", "Records handed to the Kafka client and not yet acknowledged."),
 	}
 }

@@ -37,9 +37,8 @@ type Status struct {
 	// there was none. LastErrorAt is when it happened.
 	LastError   fault.Code `json:"last_error,omitempty"`
 	LastErrorAt time.Time  `json:"last_error_at,omitzero"`
-	// Received is the end of what the server has sent, Durable the LSN up to which the brokers have
-	// everything and the checkpoint says so, Confirmed what the slot was told. None is ahead of the
-	// one before it.
+	// Received is the highest LSN the server has named, Durable the one up to which the brokers have
+	// acknowledged everything, Confirmed what the checkpoint has and the slot may be told.
 	Received  event.LSN `json:"received_lsn"`
 	Durable   event.LSN `json:"durable_lsn"`
 	Confirmed event.LSN `json:"confirmed_lsn"`
