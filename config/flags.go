@@ -35,23 +35,18 @@ func (f *Flag) Set(text string) error {
 // Type names the flag's type.
 func (f *Flag) Type() string { return "string" }
 
-// AddFlags registers all flags with fs and returns where they will be. Their values are checked by
-// Load, together with the file's.
+// AddFlags registers the flags with fs and returns where they will be. Every command takes all of
+// them, so that one command line serves them all; a command that does not need one ignores it.
+// Their values are checked by Load and LoadKafka.
 func AddFlags(fs *pflag.FlagSet) *Flags {
-	f := AddKafkaFlags(fs)
-	fs.Var(&f.From, "from", "Postgres `URL`, without a password (use PGPASSWORD, a passfile or postgres.password_file)")
-	fs.Var(&f.Tables, "tables", "`TABLES` to capture: all, or schema.table and schema.* with commas between")
-	fs.Var(&f.Delivery, "delivery", "`GUARANTEE`: at_least_once (default)")
-	fs.Var(&f.Format, "format", "`FORMAT` of the records: json (default)")
-	return f
-}
-
-// AddKafkaFlags registers the flags of a command that only reads topics; see LoadKafka.
-func AddKafkaFlags(fs *pflag.FlagSet) *Flags {
 	f := &Flags{}
 	fs.Var(&f.Config, "config", "configuration `FILE`")
 	fs.Var(&f.Name, "name", "`NAME` of the pipeline (default walferry)")
+	fs.Var(&f.From, "from", "Postgres `URL`, without a password (use PGPASSWORD, a passfile or postgres.password_file)")
 	fs.Var(&f.To, "to", "Kafka `BROKERS`, host:port with commas between; TLS is on unless all are on loopback")
+	fs.Var(&f.Tables, "tables", "`TABLES` to capture: all, or schema.table and schema.* with commas between")
+	fs.Var(&f.Delivery, "delivery", "`GUARANTEE`: at_least_once (default)")
+	fs.Var(&f.Format, "format", "`FORMAT` of the records: json (default)")
 	return f
 }
 

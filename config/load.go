@@ -53,6 +53,9 @@ func LoadKafka(path string, flags Flags, env func(string) (string, bool)) (Confi
 		return Config{}, err
 	}
 	d.name(s.Name)
+	if flags.From.Given {
+		d.connection(s.Postgres) // A password there is refused by every command.
+	}
 	cfg := Config{Name: s.Name, Kafka: d.kafka(s)}
 	cfg.Sink = sink.Config{Pipeline: s.Name, Topics: d.topics(s.Kafka.Topics)}
 	if err := d.problems.fault(); err != nil {

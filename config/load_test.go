@@ -399,6 +399,7 @@ func TestTLSFollowsTheBrokers(t *testing.T) {
 
 // TestLoadKafka reads a whole file on a machine that has none of the secrets of Postgres.
 func TestLoadKafka(t *testing.T) {
+	noPostgresEnvironment(t)
 	file := write(t, "walferry.yaml", "name: shop\npostgres: {password_file: /no/such/file}\nkafka: {brokers: 'localhost:1'}\n", 0o600)
 	got, err := LoadKafka(file, Flags{}, environment(nil))
 	if err != nil {
@@ -406,6 +407,10 @@ func TestLoadKafka(t *testing.T) {
 	}
 	if got.Name != "shop" || got.Kafka.ClientID != "walferry-shop" || got.Sink.Topics.Name != "{name}.{schema}.{table}" {
 		t.Errorf("got %+v", got)
+	}
+	flags := parseFlags(t, "--from", "postgres://cdc:"+canary+"@db/shop", "--to", "localhost:1")
+	if _, err := LoadKafka("", flags, environment(nil)); !fault.Is(err, fault.PasswordInArguments) || strings.Contains(err.Error(), canary) {
+		t.Errorf("with a password in the arguments: %v", err)
 	}
 	if _, err := LoadKafka("", Flags{}, environment(nil)); err == nil || !strings.Contains(err.Error(), "kafka.brokers: is missing") {
 		t.Errorf("without brokers: %v", err)
