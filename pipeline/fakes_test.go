@@ -324,7 +324,7 @@ func (r *rig) start(t *testing.T, script ...tx) *rig {
 		r.store = &fakeStore{}
 	}
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	p := New(Config{Name: "shop", CreateSlot: true, StartTimeout: time.Minute}, r.source, r.sink, r.store, log, nil)
+	p := New(Config{Name: "shop", Run: "r1", CreateSlot: true, StartTimeout: time.Minute}, r.source, r.sink, r.store, log, nil)
 	ctx, cancel := context.WithCancel(context.Background())
 	r.stop, r.ended = cancel, make(chan error, 1)
 	go func() { r.ended <- p.Run(ctx) }() // ends with stop or by an error

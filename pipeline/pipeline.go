@@ -2,8 +2,6 @@ package pipeline
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,6 +18,9 @@ import (
 // Config says how a pipeline starts.
 type Config struct {
 	Name string
+	// Run tells this process apart from others that run the same pipeline, before, after or beside
+	// it; it is random. It stands in the checkpoints that this process writes.
+	Run string
 	// CreateSlot and AdoptSlot decide a start without a checkpoint; see checkpoint.Judge.
 	CreateSlot, AdoptSlot bool
 	// StartTimeout is how long servers may be unreachable at start.
@@ -40,14 +41,13 @@ const (
 
 // Pipeline moves changes from one source to one sink. Make one with New; Run it once.
 type Pipeline struct {
-	cfg      Config
-	source   Source
-	sink     Sink
-	store    Store
-	log      *slog.Logger
-	metrics  *Metrics
-	tracker  *checkpoint.Tracker
-	instance string // of this process, in the checkpoints it writes
+	cfg     Config
+	source  Source
+	sink    Sink
+	store   Store
+	log     *slog.Logger
+	metrics *Metrics
+	tracker *checkpoint.Tracker
 
 	// claimed is closed when the checkpoint was read for the first time with the slot held:
 	// publisher then knows where to begin.
@@ -62,13 +62,9 @@ type Pipeline struct {
 
 // New makes a pipeline; it does no I/O. A nil Metrics counts nothing.
 func New(cfg Config, source Source, sink Sink, store Store, log *slog.Logger, m *Metrics) *Pipeline {
-	id := make([]byte, 4)
-	_, _ = rand.Read(id) // never fails
-	instance := hex.EncodeToString(id)
 	p := &Pipeline{
-		cfg: cfg, source: source, sink: sink, store: store,
-		log: log.With("pipeline", cfg.Name, "run", instance), metrics: m,
-		tracker: checkpoint.NewTracker(), instance: instance,
+		cfg: cfg, source: source, sink: sink, store: store, log: log, metrics: m,
+		tracker: checkpoint.NewTracker(),
 		claimed: make(chan struct{}), reclaim: make(chan struct{}, 1),
 	}
 	p.status.set(Starting)

@@ -74,7 +74,7 @@ func (p *Pipeline) createSlot(ctx context.Context, setup Setup) error {
 	}
 	err = p.store.Save(ctx, checkpoint.Record{
 		Version: checkpoint.Version, Intent: true, Origin: srv.Origin, Timeline: srv.Timeline,
-		Fingerprint: p.fingerprint, Partitions: p.sink.Partitions(), Instance: p.instance, Time: time.Now().UTC(),
+		Fingerprint: p.fingerprint, Partitions: p.sink.Partitions(), Instance: p.cfg.Run, Time: time.Now().UTC(),
 	})
 	if err != nil {
 		return err

@@ -103,7 +103,7 @@ func (p *Pipeline) advance(ctx context.Context, partial event.Position) (bool, e
 		return false, nil
 	}
 	r := c.last
-	r.Version, r.Instance, r.Time = checkpoint.Version, p.instance, time.Now().UTC()
+	r.Version, r.Instance, r.Time = checkpoint.Version, p.cfg.Run, time.Now().UTC()
 	r.Intent, r.End, r.Partial, r.Partitions = false, end, partial, maps.Clone(p.sink.Partitions())
 	if err := p.store.Save(ctx, r); err != nil {
 		return false, p.unclaim(err)

@@ -174,18 +174,18 @@ func (p *Pipeline) judge(rec *checkpoint.Record, srv event.Server) error {
 
 // stillOurs refuses a record that another instance has written since this one read or wrote last.
 func (p *Pipeline) stillOurs(rec *checkpoint.Record) error {
-	if p.claim.wrote(rec, p.instance) {
+	if p.claim.wrote(rec, p.cfg.Run) {
 		return nil
 	}
 	return takenOver(errors.New("another instance has written a checkpoint since"))
 }
 
 // wrote tells whether rec is this instance's own, or still the one it began with.
-func (c *claim) wrote(rec *checkpoint.Record, instance string) bool {
+func (c *claim) wrote(rec *checkpoint.Record, run string) bool {
 	if rec == nil {
 		return c.last.Instance == ""
 	}
-	return rec.Instance == instance || rec.Instance == c.last.Instance && rec.Time.Equal(c.last.Time)
+	return rec.Instance == run || rec.Instance == c.last.Instance && rec.Time.Equal(c.last.Time)
 }
 
 func (p *Pipeline) judgeOptions() checkpoint.JudgeOptions {

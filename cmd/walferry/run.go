@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"io"
 	"log/slog"
@@ -52,6 +54,8 @@ func newLogger(cfg config.Log, w io.Writer) *slog.Logger {
 // runPipeline builds the rooms from the configuration, joins them and runs them until ctx ends.
 // It returns nil after a clean stop.
 func runPipeline(ctx context.Context, cfg config.Config, log *slog.Logger) error {
+	run := newRunID()
+	log = log.With("pipeline", cfg.Name, "run", run)
 	registry := monitor.NewRegistry()
 	target, err := sink.New(cfg.Sink, cfg.Kafka, cfg.Events, log, sink.NewMetrics(registry))
 	if err != nil {
@@ -59,7 +63,7 @@ func runPipeline(ctx context.Context, cfg config.Config, log *slog.Logger) error
 	}
 	p := pipeline.New(
 		pipeline.Config{
-			Name:       cfg.Name,
+			Name: cfg.Name, Run: run,
 			CreateSlot: cfg.Postgres.Slot.Create, AdoptSlot: cfg.Postgres.Slot.Adopt,
 			StartTimeout: cfg.StartTimeout,
 		},
@@ -75,6 +79,13 @@ func runPipeline(ctx context.Context, cfg config.Config, log *slog.Logger) error
 		return err
 	}
 	return runBoth(ctx, p, server)
+}
+
+// newRunID returns what tells this process apart in logs and checkpoints.
+func newRunID() string {
+	id := make([]byte, 4)
+	_, _ = rand.Read(id) // never fails
+	return hex.EncodeToString(id)
 }
 
 // runBoth runs the pipeline, and the HTTP server for as long as the pipeline: an operator who
