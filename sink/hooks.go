@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"strconv"
 	"sync"
 	"time"
 
@@ -23,7 +24,7 @@ type hooks struct {
 	metrics *Metrics
 
 	mu     sync.Mutex     // guards broken
-	broken map[int32]bool // by node id; seeds have negative ones
+	broken map[string]bool // by address: a seed and the broker behind it are one
 }
 
 var (
@@ -32,7 +33,7 @@ var (
 )
 
 func newHooks(b broker.Config, log *slog.Logger, m *Metrics) *hooks {
-	return &hooks{broker: b, log: log, metrics: m, broken: make(map[int32]bool)}
+	return &hooks{broker: b, log: log, metrics: m, broken: make(map[string]bool)}
 }
 
 // OnBrokerConnect is called by the client after each attempt to connect and to log in.
@@ -46,16 +47,17 @@ func (h *hooks) OnBrokerConnect(meta kgo.BrokerMetadata, _ time.Duration, _ net.
 	}
 	h.metrics.connects.WithLabelValues(result).Inc()
 
+	addr := net.JoinHostPort(meta.Host, strconv.Itoa(int(meta.Port)))
 	h.mu.Lock()
-	was := h.broken[meta.NodeID]
-	h.broken[meta.NodeID] = err != nil
+	was := h.broken[addr]
+	h.broken[addr] = err != nil
 	h.mu.Unlock()
 	switch {
 	case err != nil && !was:
 		explained := fault.Of(broker.Explain("connect to a Kafka broker", err, h.broker))
-		h.log.Warn("a Kafka broker cannot be used, trying again", "host", meta.Host, "port", meta.Port, "error", explained)
+		h.log.Warn("a Kafka broker cannot be used, trying again", "broker", addr, "error", explained)
 	case err == nil && was:
-		h.log.Info("the Kafka broker can be used again", "host", meta.Host, "port", meta.Port)
+		h.log.Info("the Kafka broker can be used again", "broker", addr)
 	}
 }
 

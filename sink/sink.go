@@ -24,6 +24,9 @@ const (
 	// unknownTopicRetries is how often a topic may be reported as unknown before its records fail.
 	// A broker that has just started reports so for a moment; a deleted topic does for ever.
 	unknownTopicRetries = 20
+	// metadataRest is how soon the client asks again who leads a partition: most of what a restart of
+	// a broker takes is waiting for the next look.
+	metadataRest = time.Second
 	// closeWithin bounds how long Close waits for the promises of records that are given up.
 	closeWithin = 5 * time.Second
 )
@@ -101,6 +104,7 @@ func New(cfg Config, b broker.Config, enc encode.Options, log *slog.Logger, m *M
 		kgo.ProducerBatchMaxBytesFn(k.batchLimit),
 		kgo.RecordPartitioner(preset{grown: k.grown}),
 		kgo.MaxBufferedRecords(math.MaxInt32), // the window bounds them
+		kgo.MetadataMinAge(metadataRest),
 		kgo.UnknownTopicRetries(unknownTopicRetries),
 		kgo.MetadataMinAge(metadataMinAge),
 		kgo.StopProducerOnDataLossDetected(),
