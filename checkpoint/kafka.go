@@ -45,6 +45,9 @@ type KafkaStore struct {
 	client  *kgo.Client
 	claimed bool // client holds the transactional id
 	closed  bool
+	// ours are the instances whose record may be the newest as long as nobody else has written
+	// since the first claim: the one that was there, and the one that saves here.
+	ours map[string]bool
 }
 
 // NewKafkaStore returns the store of a pipeline. It connects at the first call of a method.
@@ -72,26 +75,59 @@ func (s *KafkaStore) Load(ctx context.Context) (*Record, error) {
 }
 
 // Acquire shuts out every other writer of this pipeline, ends what they left open, and reads the
-// newest record. It must be called again after a Save that failed.
+// newest record. It must be called again after a Save that failed. Where another instance has
+// saved a record since this one acquired, it shuts nobody out and returns fault.Fenced.
 func (s *KafkaStore) Acquire(ctx context.Context) (*Record, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	if s.claimed {
-		s.discard() // a claim that was used before is claimed anew by a new producer
-	}
+	s.discard() // only a new producer claims; one that has claimed stays as it is
 	if err := s.connect(ctx); err != nil {
 		return nil, err
 	}
-	// The claim comes first and the reading second: the record that is read is the last that any
-	// other writer could have brought in.
-	if _, _, err := s.client.ProducerID(ctx); err != nil {
+	if err := s.notSucceeded(ctx); err != nil {
+		return nil, err
+	}
+	r, err := s.claim(ctx)
+	if err != nil {
 		s.discard()
+		return nil, err
+	}
+	s.ours = map[string]bool{instance(r): true}
+	return r, nil
+}
+
+// claim takes the transactional id. The claim comes first and the reading second: the record that
+// is read is the last that any other writer could have brought in.
+func (s *KafkaStore) claim(ctx context.Context) (*Record, error) {
+	if _, _, err := s.client.ProducerID(ctx); err != nil {
 		return nil, s.explain("claim the checkpoint", err)
 	}
 	s.claimed = true
 	return s.newest(ctx)
+}
+
+// notSucceeded looks, before claiming again, whether another instance has taken over meanwhile. A
+// process that was stopped for minutes and wakes up in the middle of a save may get an error that
+// does not say so; claiming again would shut out the healthy one.
+func (s *KafkaStore) notSucceeded(ctx context.Context) error {
+	if s.ours == nil {
+		return nil // the first claim: whoever calls it holds the slot
+	}
+	r, err := s.newest(ctx)
+	if err != nil || r == nil || s.ours[r.Instance] {
+		return err
+	}
+	return s.explain("claim the checkpoint again", fmt.Errorf("another instance has written a checkpoint since: %w", kerr.ProducerFenced))
+}
+
+// instance returns who wrote a record, "" for none.
+func instance(r *Record) string {
+	if r == nil {
+		return ""
+	}
+	return r.Instance
 }
 
 // Save writes a record and returns when the brokers have it on record. After an error it is not
@@ -101,19 +137,39 @@ func (s *KafkaStore) Save(ctx context.Context, r Record) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.claimed {
-		return fault.New(fault.Internal, "save the checkpoint", errors.New("not acquired"), "")
+		// Also after a save that went well just when its context ended: Acquire tells.
+		return fault.New(fault.KafkaUnavailable, "save the checkpoint", errors.New("the claim on it was given up"), "")
 	}
 	value, err := encode(s.pipeline, r)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
-	defer cancel()
-	if err := s.commit(ctx, value); err != nil {
-		s.discard()
-		return s.explainSave(err)
+	s.ours[r.Instance] = true // even if the save fails, it may have been written
+	if err := s.commitOrAbandon(ctx, value); err != nil {
+		return s.explainSave(ctx, err)
 	}
 	return nil
+}
+
+// commitOrAbandon commits, or closes the client when ctx ends or the time is up: the client by
+// itself would wait for the answer to a record that it has sent, however long that takes.
+func (s *KafkaStore) commitOrAbandon(ctx context.Context, value []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
+	defer cancel()
+	client, closed := s.client, make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		client.Close()
+		close(closed)
+	})
+	err := s.commit(ctx, value)
+	abandoned := !stop()
+	if abandoned {
+		<-closed
+	}
+	if err != nil || abandoned {
+		s.discard()
+	}
+	return err
 }
 
 // commit writes one value in one transaction. After an error the producer must not be used again.
@@ -176,6 +232,7 @@ func (s *KafkaStore) newClient() (*kgo.Client, error) {
 		kgo.ProducerLinger(0),
 		kgo.ProducerBatchCompression(kgo.NoCompression()),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()), // partition 0
+		kgo.DisableClientMetrics(),                     // closing would wait for them
 	)...)
 	if err != nil {
 		return nil, fault.New(fault.Internal, "make a Kafka client", err, "")
@@ -202,17 +259,23 @@ func (s *KafkaStore) explain(op string, err error) error {
 
 // explainSave sorts what a save may end in: shut out by another instance, a person must do
 // something, or not known, in which case acquiring again tells.
-func (s *KafkaStore) explainSave(err error) error {
+func (s *KafkaStore) explainSave(ctx context.Context, err error) error {
 	const op = "save the checkpoint"
 	if errors.Is(err, kerr.ProducerFenced) || errors.Is(err, kerr.InvalidProducerEpoch) {
 		return s.explain(op, err)
 	}
+	err = fmt.Errorf("whether it was written is not known: %w", err)
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return fmt.Errorf("%s: %w (%w)", op, ctx.Err(), err)
+	}
 	explained := s.explain(op, err)
-	f := fault.Of(explained)
-	if f == nil || f.Code.Kind() == fault.KindPerson {
+	switch fault.CodeOf(explained) {
+	case fault.KafkaACL, fault.KafkaAuth, fault.KafkaTLS:
 		return explained
 	}
-	unknown := fault.New(fault.KafkaUnavailable, op, fmt.Errorf("it is not known whether it was written: %w", err), f.Hint)
+	// Everything else, also an answer that sounds final, leaves the outcome open (a commit that
+	// was retried may be refused because it took): acquiring again tells.
+	unknown := fault.New(fault.KafkaUnavailable, op, err, "Check that the brokers are up and can be reached from here.")
 	unknown.Topic, unknown.Pipeline = Topic(s.pipeline), s.pipeline
 	return unknown
 }

@@ -41,16 +41,16 @@ func (s *KafkaStore) newestMessage(ctx context.Context) (*kgo.Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	to := end
-	for step := int64(firstStep); to > start; step *= 2 {
+	// An empty topic is asked as well, so that a missing permission to read shows at the first
+	// start and not at the second.
+	for to, step := end, int64(firstStep); ; step *= 2 {
 		from := max(start, to-step)
 		last, err := s.lastBetween(ctx, from, to)
-		if last != nil || err != nil {
+		if last != nil || err != nil || from == start {
 			return last, err
 		}
 		to = from
 	}
-	return nil, nil
 }
 
 // bounds returns the first offset and the offset behind the last. With the claim held that is
@@ -97,7 +97,7 @@ func offsetOf(listed kadm.ListedOffsets, err error) (int64, error) {
 // not tell how far it got where the last offsets hold nothing but markers or compacted records.
 func (s *KafkaStore) lastBetween(ctx context.Context, from, to int64) (*kgo.Record, error) {
 	var last *kgo.Record
-	for from < to {
+	for {
 		part, next, err := s.fetch(ctx, from)
 		if retry := new(kerr.Error); errors.As(err, &retry) && retry.Retriable {
 			if err := rest(ctx, leaderRest); err != nil {
@@ -113,18 +113,29 @@ func (s *KafkaStore) lastBetween(ctx context.Context, from, to int64) (*kgo.Reco
 				last = r
 			}
 		}
-		if next == from && part.LastStableOffset >= to {
-			// Everything up to the end is stable, and the brokers have nothing more in there: it
-			// was compacted away.
-			break
+		if next >= to || (next == from && s.isAll(part, to)) {
+			return last, nil
 		}
-		from = next // nothing new: a transaction is still open, and fetch has waited a little
+		from = next // nothing new: fetch has waited a little
 		if err := ctx.Err(); err != nil {
 			return nil, fmt.Errorf("wait for an open transaction to end: %w", err)
 		}
 	}
-	return last, nil
 }
+
+// isAll tells whether an answer without anything new means that there is nothing more before an
+// offset: what was there is compacted away. With the claim held, that is so once everything up to
+// there is stable; without it, a transaction that is open is not waited for.
+func (s *KafkaStore) isAll(part kgo.FetchPartition, to int64) bool {
+	if part.LastStableOffset == throttled {
+		return false
+	}
+	return !s.claimed || part.LastStableOffset >= to
+}
+
+// throttled stands for the last stable offset in an answer that a broker made empty because this
+// client asks for too much.
+const throttled = -1
 
 // fetch asks the partition's leader for records from an offset on. Next is the offset behind what
 // was answered, records and markers alike.
@@ -161,8 +172,7 @@ func (s *KafkaStore) fetch(ctx context.Context, from int64) (part kgo.FetchParti
 		return part, from, err
 	}
 	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
-		// A broker that throttles this client answers without partitions.
-		return kgo.FetchPartition{LastStableOffset: -1}, from, nil
+		return kgo.FetchPartition{LastStableOffset: throttled}, from, nil
 	}
 	part, next = kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
 		Offset: from, IsolationLevel: kgo.ReadCommitted(), Topic: Topic(s.pipeline),

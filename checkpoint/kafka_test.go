@@ -7,10 +7,9 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -22,7 +21,9 @@ import (
 	"github.com/walferry/walferry/event"
 	"github.com/walferry/walferry/fault"
 	"github.com/walferry/walferry/internal/broker"
+	"github.com/walferry/walferry/internal/kafkaserver"
 	"github.com/walferry/walferry/internal/kafkatest"
+	"github.com/walferry/walferry/vault"
 )
 
 func TestMain(m *testing.M) { os.Exit(kafkatest.Main(m.Run)) }
@@ -128,4 +129,300 @@ func TestKafkaStoreFencesThePredecessor(t *testing.T) {
 	})
 }
 
-var _ = []any{context.Background, errors.New, strings.Contains, atomic.AddInt64, time.Second, kerr.ProducerFenced, kfake.NumBrokers, kmsg.StringPtr, goleak.VerifyNone}
+// TestKafkaStoreEndsAnOpenTransaction: a predecessor that died in the middle of a save leaves a
+// transaction open. A reader does not wait for it, a claimant ends it, and its record is not seen.
+func TestKafkaStoreEndsAnOpenTransaction(t *testing.T) {
+	onBothBrokers(t, func(t *testing.T, seed, pipeline string) {
+		ctx := t.Context()
+		dead := newKafkaStore(t, seed, pipeline)
+		_, err := dead.Acquire(ctx)
+		noError(t, err)
+		noError(t, dead.Save(ctx, recordAt(10)))
+		value, err := encode(pipeline, recordAt(20))
+		noError(t, err)
+		noError(t, dead.client.BeginTransaction())
+		noError(t, dead.client.ProduceSync(ctx, &kgo.Record{Topic: Topic(pipeline), Key: []byte(pipeline), Value: value}).FirstErr())
+
+		next := newKafkaStore(t, seed, pipeline)
+		quick, cancel := context.WithTimeout(ctx, readTimeout/2)
+		defer cancel()
+		r, err := next.Load(quick)
+		wantEnd(t, r, err, 10)
+		r, err = next.Acquire(quick)
+		wantEnd(t, r, err, 10)
+
+		// The dead one was only asleep: what it began can not be committed any more.
+		err = dead.client.EndTransaction(ctx, kgo.TryCommit)
+		if err == nil {
+			t.Error("a transaction was committed after another instance had claimed")
+		}
+		t.Logf("the zombie's commit: %v", err)
+		noError(t, next.Save(ctx, recordAt(30)))
+		r, err = newKafkaStore(t, seed, pipeline).Acquire(ctx)
+		wantEnd(t, r, err, 30)
+	})
+}
+
+// TestKafkaStoreZombieLeavesTheHealthyAlone: an instance whose save failed with an error that says
+// nothing acquires again; where another one has saved meanwhile, that one is not shut out.
+func TestKafkaStoreZombieLeavesTheHealthyAlone(t *testing.T) {
+	onBothBrokers(t, func(t *testing.T, seed, pipeline string) {
+		ctx := t.Context()
+		by := func(instance string, end event.LSN) Record {
+			r := recordAt(end)
+			r.Instance = instance
+			return r
+		}
+		zombie, healthy := newKafkaStore(t, seed, pipeline), newKafkaStore(t, seed, pipeline)
+		_, err := zombie.Acquire(ctx)
+		noError(t, err)
+		noError(t, zombie.Save(ctx, by("zombie", 10)))
+		zombie.discard() // as after a save of which nothing is known
+		_, err = zombie.Acquire(ctx)
+		noError(t, err)
+		zombie.discard()
+
+		_, err = healthy.Acquire(ctx)
+		noError(t, err)
+		noError(t, healthy.Save(ctx, by("healthy", 20)))
+		_, err = zombie.Acquire(ctx)
+		wantCode(t, err, fault.Fenced)
+		noError(t, healthy.Save(ctx, by("healthy", 30)))
+	})
+}
+
+func TestKafkaStoreRefusesTopics(t *testing.T) {
+	onBothBrokers(t, func(t *testing.T, seed, pipeline string) {
+		for _, c := range []struct {
+			name, policy, says string
+			partitions         int32
+		}{
+			{"deleted", "delete", `"delete"`, 1},
+			{"both", "compact,delete", "delete", 1},
+			{"wide", "compact", "3 partitions", 3},
+		} {
+			name := pipeline + c.name
+			_, err := newAdmin(t, seed).CreateTopic(t.Context(), c.partitions, 1, map[string]*string{"cleanup.policy": &c.policy}, Topic(name))
+			noError(t, err)
+			s := newKafkaStore(t, seed, name)
+			_, err = s.Load(t.Context())
+			wantCode(t, err, fault.CheckpointTopic)
+			if !strings.Contains(err.Error(), c.says) || fault.Of(err).Topic != Topic(name) {
+				t.Errorf("%s: the error %v does not name the topic and %q", c.name, err, c.says)
+			}
+			_, err = s.Acquire(t.Context())
+			wantCode(t, err, fault.CheckpointTopic)
+		}
+	})
+}
+
+func TestKafkaStoreCreatesItsTopic(t *testing.T) {
+	onBothBrokers(t, func(t *testing.T, seed, pipeline string) {
+		_, err := newKafkaStore(t, seed, pipeline).Load(t.Context())
+		noError(t, err)
+		configs, err := newAdmin(t, seed).DescribeTopicConfigs(t.Context(), Topic(pipeline))
+		noError(t, err)
+		topic, err := configs.On(Topic(pipeline), nil)
+		noError(t, err)
+		got := map[string]string{}
+		for _, c := range topic.Configs {
+			got[c.Key] = c.MaybeValue()
+		}
+		for key, want := range topicConfig() {
+			if got[key] != *want {
+				t.Errorf("%s is %q, want %q", key, got[key], *want)
+			}
+		}
+	})
+}
+
+// TestKafkaStoreReadsWhatOthersWrote: foreign keys are passed over, a tombstone is no checkpoint,
+// and a value that cannot be read is refused with its offset.
+func TestKafkaStoreReadsWhatOthersWrote(t *testing.T) {
+	onBothBrokers(t, func(t *testing.T, seed, pipeline string) {
+		ctx := t.Context()
+		s := newKafkaStore(t, seed, pipeline)
+		_, err := s.Acquire(ctx)
+		noError(t, err)
+		noError(t, s.Save(ctx, recordAt(10))) // offset 0, its marker 1
+		plain, err := kgo.NewClient(kgo.SeedBrokers(seed), kgo.DefaultProduceTopic(Topic(pipeline)))
+		noError(t, err)
+		defer plain.Close()
+		write := func(key string, value []byte) {
+			t.Helper()
+			noError(t, plain.ProduceSync(ctx, &kgo.Record{Key: []byte(key), Value: value}).FirstErr())
+		}
+		for range 2 * firstStep {
+			write("somebody", []byte("else"))
+		}
+		r, err := s.Load(ctx)
+		wantEnd(t, r, err, 10)
+		write(pipeline, []byte("hello"))
+		_, err = s.Load(ctx)
+		wantCode(t, err, fault.CheckpointInvalid)
+		if want := fmt.Sprintf("offset %d", 2+2*firstStep); !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want it to name %s", err, want)
+		}
+		write(pipeline, []byte(`{"v":99}`))
+		_, err = s.Load(ctx)
+		wantCode(t, err, fault.CheckpointNewer)
+		write(pipeline, nil)
+		r, err = s.Load(ctx)
+		wantEnd(t, r, err, 0)
+	})
+}
+
+// TestKafkaStoreUnknownOutcome: the answer to a commit is lost. Save says that it does not know,
+// nothing more is written through that producer, and acquiring again tells.
+func TestKafkaStoreUnknownOutcome(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
+	noError(t, err)
+	defer cluster.Close()
+	ctx := t.Context()
+	s := NewKafkaStore("shop", broker.Config{Seeds: cluster.ListenAddrs()}, slog.New(slog.DiscardHandler))
+	_, err = s.Acquire(ctx)
+	noError(t, err)
+	noError(t, s.Save(ctx, recordAt(10)))
+
+	cluster.ControlKey(int16(kmsg.EndTxn), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		resp := req.ResponseKind().(*kmsg.EndTxnResponse)
+		resp.ErrorCode = kerr.UnknownServerError.Code
+		return resp, nil, true
+	})
+	err = s.Save(ctx, recordAt(20))
+	if !fault.Retryable(err) || !strings.Contains(err.Error(), "not known") {
+		t.Fatalf("error %v, want one that can be retried and says that the outcome is not known", err)
+	}
+	if err := s.Save(ctx, recordAt(30)); !fault.Retryable(err) {
+		t.Fatalf("a save without a new claim: error %v", err)
+	}
+	r, err := s.Acquire(ctx)
+	wantEnd(t, r, err, 10) // the commit did not take
+	noError(t, s.Save(ctx, recordAt(20)))
+	noError(t, s.Close())
+}
+
+// TestKafkaStoreSaveEndsWithItsContext: the brokers do not answer a record. Save must not wait for
+// them once its context has ended.
+func TestKafkaStoreSaveEndsWithItsContext(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SleepOutOfOrder())
+	noError(t, err)
+	defer cluster.Close()
+	s := NewKafkaStore("shop", broker.Config{Seeds: cluster.ListenAddrs()}, slog.New(slog.DiscardHandler))
+	_, err = s.Acquire(t.Context())
+	noError(t, err)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	answer := make(chan struct{})
+	cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.SleepControl(func() {
+			cancel()
+			<-answer
+		})
+		return nil, nil, false
+	})
+	err = s.Save(ctx, recordAt(10))
+	close(answer)
+	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "not known") {
+		t.Errorf("error %v, want the context's, and that the outcome is not known", err)
+	}
+	_, err = s.Acquire(t.Context())
+	noError(t, err)
+	noError(t, s.Close())
+}
+
+func TestKafkaStoreBrokersAway(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
+	noError(t, err)
+	addrs := cluster.ListenAddrs()
+	cluster.Close()
+	s := NewKafkaStore("shop", broker.Config{Seeds: addrs}, slog.New(slog.DiscardHandler))
+	for range 2 {
+		_, err = s.Load(t.Context())
+		wantCode(t, err, fault.KafkaUnavailable)
+		_, err = s.Acquire(t.Context())
+		wantCode(t, err, fault.KafkaUnavailable)
+	}
+	noError(t, s.Close())
+	if _, err = s.Load(t.Context()); !fault.Is(err, fault.Internal) {
+		t.Errorf("a closed store: error %v", err)
+	}
+}
+
+// TestKafkaStoreBrokerRestart: a broker that is killed in mid-run loses nothing that was saved.
+func TestKafkaStoreBrokerRestart(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a broker of its own")
+	}
+	b := kafkatest.Start(t, kafkaserver.Options{})
+	ctx := t.Context()
+	s := newKafkaStore(t, b.Addr(), "shop")
+	_, err := s.Acquire(ctx)
+	noError(t, err)
+	noError(t, s.Save(ctx, recordAt(10)))
+	b.Kill()
+	b.Restart()
+	// The store may find its connections dead, which is a save of unknown outcome.
+	if err := s.Save(ctx, recordAt(20)); err != nil {
+		if !fault.Retryable(err) {
+			t.Fatal(err)
+		}
+		r, err := s.Acquire(ctx)
+		noError(t, err)
+		if r == nil || (r.End != 10 && r.End != 20) {
+			t.Fatalf("after the restart the checkpoint is %+v", r)
+		}
+		noError(t, s.Save(ctx, recordAt(20)))
+	}
+	r, err := newKafkaStore(t, b.Addr(), "shop").Acquire(ctx)
+	wantEnd(t, r, err, 20)
+}
+
+// TestKafkaStoreWithoutPermission names the missing ACL for every step.
+func TestKafkaStoreWithoutPermission(t *testing.T) {
+	topic, id := Topic("shop"), TransactionalID("shop")
+	allow := func(kind kmsg.ACLResourceType, name string, operations ...kmsg.ACLOperation) (acls []kfake.ACL) {
+		for _, o := range operations {
+			acls = append(acls, kfake.ACL{Resource: kind, Name: name, Pattern: kmsg.ACLResourcePatternTypeLiteral, Operation: o, Allow: true})
+		}
+		return acls
+	}
+	topicAll := allow(kmsg.ACLResourceTypeTopic, topic, kmsg.ACLOperationRead, kmsg.ACLOperationWrite, kmsg.ACLOperationDescribe, kmsg.ACLOperationCreate)
+	topicConfigs := allow(kmsg.ACLResourceTypeTopic, topic, kmsg.ACLOperationDescribeConfigs)
+	idAll := allow(kmsg.ACLResourceTypeTransactionalId, id, kmsg.ACLOperationWrite, kmsg.ACLOperationDescribe)
+	for _, c := range []struct {
+		name string
+		acls []kfake.ACL
+		says string
+	}{
+		{"nothing", nil, "Describe"},
+		{"no DescribeConfigs", slices.Concat(topicAll, idAll), "DescribeConfigs"},
+		{"no transactional id", slices.Concat(topicAll, topicConfigs), "transactional id"},
+		{"no Read", slices.Concat(allow(kmsg.ACLResourceTypeTopic, topic, kmsg.ACLOperationWrite, kmsg.ACLOperationDescribe, kmsg.ACLOperationCreate), topicConfigs, idAll), "Read"},
+		{"no Write", slices.Concat(allow(kmsg.ACLResourceTypeTopic, topic, kmsg.ACLOperationRead, kmsg.ACLOperationDescribe, kmsg.ACLOperationCreate), topicConfigs, idAll), "Write"},
+		{"all", slices.Concat(topicAll, topicConfigs, idAll), ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cluster := kafkatest.StartFake(t, kfake.EnableSASL(), kfake.EnableACLs(), kfake.User("PLAIN", "cdc", "pw", c.acls...))
+			s := NewKafkaStore("shop", broker.Config{Seeds: cluster.ListenAddrs(), SASL: broker.SASLConfig{
+				Mechanism: "plain", Username: "cdc", Password: vault.Credential{Text: vault.NewSecret("pw")}, AllowPlaintext: true,
+			}}, slog.New(slog.DiscardHandler))
+			t.Cleanup(func() { noError(t, s.Close()) })
+			_, err := s.Acquire(t.Context())
+			if err == nil {
+				err = s.Save(t.Context(), recordAt(10))
+			}
+			if c.says == "" {
+				noError(t, err)
+				return
+			}
+			wantCode(t, err, fault.KafkaACL)
+			if hint := fault.Of(err).Hint; !strings.Contains(hint, c.says) {
+				t.Errorf("the hint %q does not name %q", hint, c.says)
+			}
+		})
+	}
+}
