@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -64,9 +65,11 @@ func newRoot() *cobra.Command {
 			"to Kafka. What it confirms to Postgres is on record at the brokers, always in this order.",
 		SilenceUsage:  true, // usage helps with a wrong flag alone; see usageError
 		SilenceErrors: true,
+		Args:          knownCommand,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(usageError)
-	root.AddCommand(newRunCommand())
+	root.AddCommand(newRunCommand(), newDemoCommand(), newTailCommand(), newVersionCommand())
 	return root
 }
 
@@ -89,10 +92,23 @@ func explain(w io.Writer, err error) {
 	_, _ = fmt.Fprintf(w, "\nMore: docs/errors/%s.md\n", f.Code)
 }
 
-// noArguments refuses arguments in words, and as a matter of the command line.
+// noArguments refuses arguments in words, and as a matter of the command line. It does not repeat
+// them: one may be a URL with a password.
 func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return usageError(cmd, errors.New("unexpected argument "+args[0]))
+		return usageError(cmd, errors.New(cmd.Name()+" takes flags alone, and there is an argument without one"))
 	}
 	return nil
+}
+
+// knownCommand is for arguments that are no command.
+func knownCommand(root *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	text := "the first argument is not a command"
+	if near := root.SuggestionsFor(args[0]); len(near) > 0 {
+		text += "; did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return usageError(root, errors.New(text))
 }
