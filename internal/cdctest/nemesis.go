@@ -1,0 +1,39 @@
+package cdctest
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// A nemesis does harm to one part of the system. Those that are one call are made where they are
+// needed: Process.Kill, pgserver's Stop(Immediate) and Kill, kafkaserver's Kill and Pause.
+
+// TerminateWalsenders ends every walsender that reads the slot and returns how many there were.
+func TerminateWalsenders(ctx context.Context, dsn, slot string) (int, error) {
+	var n int
+	err := once(ctx, dsn, &n, `
+		SELECT count(*) FILTER (WHERE pg_terminate_backend(active_pid))
+		FROM pg_replication_slots WHERE slot_name = $1 AND active_pid IS NOT NULL`, slot)
+	return n, err
+}
+
+// Streaming tells whether a walsender reads the slot: from then on the load's changes are in it.
+func Streaming(ctx context.Context, dsn, slot string) (bool, error) {
+	var yes bool
+	err := once(ctx, dsn, &yes, `SELECT coalesce(bool_or(active), false) FROM pg_replication_slots WHERE slot_name = $1`, slot)
+	return yes, err
+}
+
+func once(ctx context.Context, dsn string, into any, sql string, args ...any) error {
+	conn, err := pgx.Connect(ctx, dsn)
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	if err := conn.QueryRow(ctx, sql, args...).Scan(into); err != nil {
+		return fmt.Errorf("ask about the slot: %w", err)
+	}
+	return nil
+}
