@@ -38,7 +38,7 @@ func (r *retry) wait(ctx context.Context, err error) {
 	}
 	if code := fault.CodeOf(err); code != r.code {
 		r.code = code
-		r.p.log.Warn("trying again: "+r.what, "error", err)
+		r.p.log.Warn("trying again: "+r.what, "error", logged(err))
 	}
 	select {
 	case <-time.After(r.delays.NextBackOff()):
@@ -62,4 +62,12 @@ func (r *retry) since() time.Duration {
 		return 0
 	}
 	return time.Since(r.broken)
+}
+
+// logged returns what of err belongs into a log: the failure with its parts where it is one.
+func logged(err error) any {
+	if f := fault.Of(err); f != nil {
+		return f
+	}
+	return err
 }
