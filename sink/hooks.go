@@ -23,7 +23,7 @@ type hooks struct {
 	log     *slog.Logger
 	metrics *Metrics
 
-	mu     sync.Mutex     // guards broken
+	mu     sync.Mutex      // guards broken
 	broken map[string]bool // by address: a seed and the broker behind it are one
 }
 

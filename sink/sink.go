@@ -22,8 +22,8 @@ const (
 	// windowBytes bounds what is on its way to the brokers, which bounds the memory of an outage.
 	windowBytes = 32 << 20
 	// unknownTopicRetries is how often a topic may be reported as unknown before its records fail.
-	// A broker that has just started reports so for a moment; a deleted topic does for ever.
-	unknownTopicRetries = 20
+	// A broker that has just started reports so for a moment, a deleted topic for ever: this is 10 s.
+	unknownTopicRetries = 40
 	// metadataRest is how soon the client asks again who leads a partition: most of what a restart of
 	// a broker takes is waiting for the next look.
 	metadataRest = time.Second

@@ -103,7 +103,7 @@ func (s *stream) delete(t *event.Table, id int) *event.Change {
 }
 
 // config is a sink's configuration for a pipeline of this test.
-func config(t *testing.T) sink.Config {
+func config(testing.TB) sink.Config {
 	return sink.Config{
 		Pipeline: fmt.Sprintf("p%x", time.Now().UnixNano()),
 		Topics:   sink.TopicConfig{Name: "{name}.{schema}.{table}", Create: true, Partitions: 6, ReplicationFactor: -1},
