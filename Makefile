@@ -5,7 +5,6 @@
 GO      ?= go
 TOOL     = $(GO) tool -modfile=.ci/tools/go.mod
 FUZZTIME ?= 10s
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
 .PHONY: help build test check lint vulncheck fuzz-smoke matrix
 

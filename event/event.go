@@ -4,6 +4,8 @@ import "time"
 
 // Event is one of *Begin, *Change, *Truncate, *Message, *Commit and *Progress: what a source
 // yields, in the order of the stream. The set is closed; switches on it are exhaustive.
+//
+//sumtype:decl
 type Event interface{ event() }
 
 func (*Begin) event()    {}
