@@ -113,7 +113,7 @@ func (w *worker) transaction(ctx context.Context, conn *pgx.Conn) error {
 			statements = append(statements, "SAVEPOINT s", w.statement(), w.statement(), "ROLLBACK TO s", w.statement())
 		case w.chance(10): // a subtransaction that stays
 			statements = append(statements, "SAVEPOINT k", w.statement(), "RELEASE k")
-		case w.chance(3): // others commit meanwhile
+		case w.chance(1): // others commit meanwhile
 			statements = append(statements, w.statement(), fmt.Sprintf("SELECT pg_sleep(%.3f)", 0.3*w.rng.Float64()))
 		default:
 			statements = append(statements, w.statement())

@@ -1,0 +1,197 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/walferry/walferry/internal/cdctest"
+	"github.com/walferry/walferry/internal/kafkatest"
+	"github.com/walferry/walferry/internal/pgtest"
+)
+
+// patience bounds every wait. It is reached only when something is wrong, or the machine is
+// hopelessly busy.
+const patience = 2 * time.Minute
+
+// rig is one pipeline under test with its servers.
+type rig struct {
+	t        *testing.T
+	db       *pgtest.DB
+	broker   *kafkatest.Broker
+	name     string
+	walferry *cdctest.Process
+	stopLoad func()
+}
+
+// newRig returns a pipeline that does not run yet, from a database with the tables of the load.
+func newRig(t *testing.T, pg *pgtest.Server, broker *kafkatest.Broker) *rig {
+	t.Helper()
+	r := &rig{t: t, db: pg.Database(), broker: broker, name: fmt.Sprintf("e2e_%08x", rand.Uint32())}
+	if err := cdctest.Setup(t.Context(), r.db.DSN()); err != nil {
+		t.Fatal(err)
+	}
+	log := filepath.Join(t.TempDir(), "walferry.log")
+	r.walferry = cdctest.NewProcess(log, binary(t), "run", "--name", r.name,
+		"--from", r.db.DSN(), "--to", broker.Addr(), "--tables", cdctest.Tables)
+	t.Cleanup(func() {
+		if t.Failed() {
+			out := r.walferry.Output()
+			t.Logf("end of what walferry said:\n%s", out[max(0, len(out)-8192):])
+		}
+	})
+	return r
+}
+
+func (r *rig) slot() string { return "walferry_" + r.name }
+
+// start starts walferry; it is killed with the test.
+func (r *rig) start() {
+	r.t.Helper()
+	if err := r.walferry.Start(); err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() {
+		if err := r.walferry.Kill(); err != nil {
+			r.t.Error(err)
+		}
+	})
+}
+
+// started starts walferry and waits until it streams: what is committed from then on must arrive.
+func (r *rig) started() {
+	r.t.Helper()
+	r.start()
+	r.streaming()
+}
+
+func (r *rig) streaming() {
+	r.t.Helper()
+	r.eventually("walferry streams", func(ctx context.Context) bool {
+		select {
+		case <-r.walferry.Done():
+			r.t.Fatalf("walferry ended with exit code %d", r.walferry.ExitCode())
+		default:
+		}
+		yes, err := cdctest.Streaming(ctx, r.db.DSN(), r.slot())
+		return err == nil && yes
+	})
+}
+
+// eventually polls until ok says so.
+func (r *rig) eventually(what string, ok func(context.Context) bool) {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
+	defer cancel()
+	poll := time.NewTicker(20 * time.Millisecond)
+	defer poll.Stop()
+	for !ok(ctx) {
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			r.t.Fatalf("waited in vain: %s", what)
+		}
+	}
+}
+
+// load starts the load; endLoad ends it.
+func (r *rig) load() {
+	r.t.Helper()
+	seed := rand.Uint64()
+	if env := os.Getenv("WALFERRY_SEED"); env != "" {
+		var err error
+		if seed, err = strconv.ParseUint(env, 10, 64); err != nil {
+			r.t.Fatalf("WALFERRY_SEED: %v", err)
+		}
+	}
+	r.t.Logf("WALFERRY_SEED=%d", seed)
+	load := &cdctest.Load{DSN: r.db.DSN(), Seed: seed, Workers: 4, Pause: 5 * time.Millisecond}
+	ctx, cancel := context.WithCancel(r.t.Context())
+	done := make(chan error, 1)
+	go func() { done <- load.Run(ctx) }() // endLoad ends it and waits
+	r.stopLoad = func() {
+		cancel()
+		if err := <-done; err != nil {
+			r.t.Errorf("the load: %v", err)
+		}
+		r.t.Logf("%d transactions", load.Begun())
+		r.stopLoad = func() {}
+	}
+	r.t.Cleanup(func() { r.stopLoad() })
+}
+
+// under runs the load for some time.
+func (r *rig) under(d time.Duration) {
+	r.t.Helper()
+	r.load()
+	r.pass(d)
+	r.stopLoad()
+}
+
+// pass lets time pass under load; nothing is concluded from its having passed.
+func (r *rig) pass(d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-r.t.Context().Done():
+	}
+}
+
+// terminate sends SIGTERM and wants the exit code, within the ten seconds that walferry promises
+// and a few for the machine.
+func (r *rig) terminate(want int) {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(r.t.Context(), 15*time.Second)
+	defer cancel()
+	code, err := r.walferry.Terminate(ctx)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if code != want {
+		r.t.Fatalf("exit code %d after SIGTERM, want %d", code, want)
+	}
+}
+
+// verify ends the load, waits until everything that was committed is in the topics, stops walferry,
+// and judges all records there are, those that came last included.
+func (r *rig) verify(repeatsAllowed bool) {
+	r.t.Helper()
+	r.stopLoad()
+	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
+	defer cancel()
+	truth, err := cdctest.ReadTruth(ctx, r.db.DSN())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if len(truth) == 0 {
+		r.t.Fatal("the load changed nothing")
+	}
+	reader, err := cdctest.NewReader([]string{r.broker.Addr()}, cdctest.Topics(r.name))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer reader.Close()
+	partitions, err := reader.Partitions(ctx)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	v := cdctest.NewValidator(truth, r.name, partitions, repeatsAllowed)
+	readErr := reader.Read(ctx, v.Note, func() bool { return v.Missing() == 0 })
+	if readErr == nil {
+		r.terminate(0)
+		end, err := reader.End(ctx)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		readErr = reader.Read(ctx, v.Note, end)
+	}
+	r.t.Logf("%d changes made %d records; %d came again", len(truth), v.Expected(), v.Repeats())
+	if f := v.Failures(); len(f) > 0 || readErr != nil {
+		r.t.Fatalf("%v\n%s", readErr, strings.Join(f, "\n"))
+	}
+}
