@@ -53,7 +53,8 @@ func (l *LSN) UnmarshalText(b []byte) error {
 // The zero Position stands before every change.
 type Position struct {
 	// Commit is the LSN of the transaction's commit record (its start, as Begin announces it).
-	// For a logical message outside of a transaction it is the LSN of the message itself.
+	// For a logical message outside of a transaction it is where the message's own record ends; a
+	// transaction may commit exactly there.
 	Commit LSN `json:"commit_lsn"`
 	// Seq counts the row messages of the transaction as pgoutput delivers them, from 1, also
 	// those that are dropped afterwards; a truncate of n tables takes n, a transactional logical

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"errors"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -287,4 +288,55 @@ func TestAServerThatLeavesATransactionOutIsRefused(t *testing.T) {
 			t.Fatalf("ended with %v", err)
 		}
 	})
+}
+
+func TestATransactionThatCommitsWhereALogicalMessageEndsIsPublished(t *testing.T) {
+	// INSERT, pg_logical_emit_message(false, …), COMMIT: the LSN of the message is where its record
+	// ends, and that is where the record of the commit begins.
+	sink := newFakeSink()
+	p := New(Config{Name: "shop", Run: "r1"}, newFakeSource(), sink, &fakeStore{}, slog.New(slog.DiscardHandler), nil)
+	head := &event.Tx{Commit: 0x100}
+	message := &event.Message{Pos: pos(0x100, 0)}
+	events := []event.Event{
+		message, &event.Begin{Tx: head}, &event.Change{Tx: head, Pos: pos(0x100, 1)}, &event.Commit{Tx: head, End: 0x120},
+	}
+	give := func(events ...event.Event) {
+		t.Helper()
+		for _, ev := range events {
+			if err := p.handOver(t.Context(), ev); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	give(events[0])
+	if got := p.tracker.Durable(); got != 0x100 {
+		t.Errorf("behind the message %v may be confirmed", got)
+	}
+	give(message) // it comes again after a lost connection
+	give(events[1:]...)
+	give(events...)
+	if got, want := sink.positions(), []event.Position{pos(0x100, 0), pos(0x100, 1)}; !slices.Equal(got, want) {
+		t.Errorf("written %v, want %v", got, want)
+	}
+	if got := p.tracker.Durable(); got != 0x120 {
+		t.Errorf("behind the transaction %v may be confirmed", got)
+	}
+}
+
+func TestACutOffRepeatDoesNotHideTheNextTransaction(t *testing.T) {
+	sink := newFakeSink()
+	p := New(Config{Name: "shop", Run: "r1"}, newFakeSource(), sink, &fakeStore{}, slog.New(slog.DiscardHandler), nil)
+	p.cursor.resume(p.tracker, 0x180, event.Position{})
+	done, next := &event.Tx{Commit: 0x100}, &event.Tx{Commit: 0x200}
+	for _, ev := range []event.Event{
+		&event.Begin{Tx: done}, // and the connection is lost
+		&event.Begin{Tx: next}, &event.Change{Tx: next, Pos: pos(0x200, 1)}, &event.Commit{Tx: next, End: 0x220},
+	} {
+		if err := p.handOver(t.Context(), ev); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := sink.positions(), []event.Position{pos(0x200, 1)}; !slices.Equal(got, want) {
+		t.Errorf("written %v, want %v", got, want)
+	}
 }

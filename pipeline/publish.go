@@ -94,9 +94,9 @@ func (p *Pipeline) handOver(ctx context.Context, ev event.Event) error {
 // begin opens a transaction, goes on with the one that was cut off, or skips one that is done.
 func (p *Pipeline) begin(ev *event.Begin) error {
 	c := &p.cursor
+	c.skip = ev.Tx.Commit < c.done
 	switch {
-	case ev.Tx.Commit < c.done:
-		c.skip = true
+	case c.skip:
 	case c.unit == nil:
 		c.unit, c.commit = p.tracker.Open(), ev.Tx.Commit
 	case ev.Tx.Commit != c.commit:
@@ -128,10 +128,11 @@ func (p *Pipeline) write(ctx context.Context, ev event.Event, pos event.Position
 	return nil
 }
 
-// single hands over a logical message that stands outside of any transaction.
+// single hands over a logical message that stands outside of any transaction. Its LSN is where its
+// record ends: that is what may be confirmed for it, and a transaction may commit exactly there.
 func (p *Pipeline) single(ctx context.Context, ev *event.Message) error {
 	c := &p.cursor
-	if ev.Pos.Commit < c.done || ev.Pos.Compare(c.last) <= 0 {
+	if ev.Pos.Commit <= c.done {
 		p.metrics.repeated()
 		return nil
 	}
@@ -143,9 +144,7 @@ func (p *Pipeline) single(ctx context.Context, ev *event.Message) error {
 		unit.Close(0)
 		return err
 	}
-	c.last = ev.Pos
-	// The server sends a message again if it starts at or behind the confirmed position.
-	c.done = ev.Pos.Commit + 1
+	c.last, c.done = ev.Pos, ev.Pos.Commit
 	unit.Close(c.done)
 	return nil
 }
