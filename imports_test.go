@@ -39,6 +39,7 @@ var arrows = map[string][]string{
 	"internal/childproc":   {},
 	"internal/testca":      {},
 	"internal/pgserver":    {"internal/cachedir", "internal/childproc"},
+	"internal/demo":        {"internal/pgserver"},
 	"internal/kafkaserver": {"internal/cachedir", "internal/childproc", "internal/testca"},
 	"internal/pgtest":      {"internal/pgserver"},
 	"internal/kafkatest":   {"internal/kafkaserver", "internal/testca"},

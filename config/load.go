@@ -86,7 +86,7 @@ func read(path string, flags Flags, env func(string) (string, bool), only ...str
 }
 
 func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path) //nolint:gosec // the file that the user named
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, readableReason(path, err)
 	}

@@ -212,7 +212,7 @@ func (s *screen) event(r *kgo.Record, lag time.Duration) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.printer.print(r, beside)
+	s.printer.show(r, beside)
 	_ = s.printer.flush()
 }
 

@@ -66,7 +66,9 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true, // usage helps with a wrong flag alone; see usageError
 		SilenceErrors: true,
 		Args:          knownCommand,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		// The letters a mistyped command may be off by.
+		SuggestionsMinimumDistance: 2,
+		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(usageError)
 	root.AddCommand(newRunCommand(), newDemoCommand(), newTailCommand(), newVersionCommand())

@@ -34,7 +34,7 @@ func newPrinter(w io.Writer) *printer {
 // colourful tells whether w is a terminal whose user did not ask for NO_COLOR (no-color.org).
 func colourful(w io.Writer) bool {
 	f, ok := w.(*os.File)
-	return ok && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(f.Fd())) //nolint:gosec // a descriptor
+	return ok && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(f.Fd()))
 }
 
 // terminalWidth is the number of columns of w, 0 where it is no terminal.
@@ -43,7 +43,7 @@ func terminalWidth(w io.Writer) int {
 	if !ok {
 		return 0
 	}
-	width, _, err := term.GetSize(int(f.Fd())) //nolint:gosec // a descriptor
+	width, _, err := term.GetSize(int(f.Fd()))
 	if err != nil {
 		return 0
 	}
@@ -57,8 +57,8 @@ func (p *printer) flush() error {
 	return nil
 }
 
-// print shows one record. Beside stands at the beginning of a line for people.
-func (p *printer) print(r *kgo.Record, beside string) {
+// show prints one record. Beside stands at the beginning of a line for people.
+func (p *printer) show(r *kgo.Record, beside string) {
 	if p.json {
 		p.printJSON(r)
 		return

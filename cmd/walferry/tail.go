@@ -82,7 +82,7 @@ func tail(ctx context.Context, cfg config.Config, topics []string, o tailOptions
 			}
 		}
 		for records := fetches.RecordIter(); !records.Done(); {
-			p.print(records.Next(), "")
+			p.show(records.Next(), "")
 			if left--; left == 0 {
 				return p.flush()
 			}
@@ -154,6 +154,7 @@ func consumerOptions(cfg config.Config, topics []string, fromStart bool) []kgo.O
 		kgo.ConsumeExcludeTopics(`^_walferry\.`),
 		kgo.MetadataMinAge(discoverEvery/2),
 		kgo.MetadataMaxAge(discoverEvery),
+		kgo.FetchMaxWait(discoverEvery), // a topic waits for the fetch that is under way without it
 	)
 }
 

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+)
+
+// walferry runs the program with a command line and returns its exit code and what it printed.
+func walferry(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	code = run(t.Context(), args, &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+func TestWrongCommandLines(t *testing.T) {
+	const canary = "kanarienvogel"
+	url := "postgres://cdc:" + canary + "@db/shop"
+	for name, tc := range map[string]struct {
+		args []string
+		want string
+	}{
+		"unknown command":     {[]string{"tial"}, "did you mean tail?"},
+		"URL for a command":   {[]string{url}, "the first argument is not a command"},
+		"unknown flag":        {[]string{"run", "--bogus"}, "See walferry run --help."},
+		"stray argument":      {[]string{"run", url}, "run takes flags alone"},
+		"password in --from":  {[]string{"run", "--from", url, "--to", "localhost:1", "--tables", "all"}, "[password_in_arguments]"},
+		"password, tail":      {[]string{"tail", "--from", url, "--to", "localhost:1"}, "[password_in_arguments]"},
+		"exactly_once":        {[]string{"run", "--from", "postgres://localhost/x", "--to", "localhost:1", "--tables", "all", "--delivery", "exactly_once"}, "[delivery_unsupported]"},
+		"nothing to run":      {[]string{"run"}, "postgres.tables: is missing"},
+		"no brokers":          {[]string{"tail"}, "kafka.brokers: is missing"},
+		"no time":             {[]string{"demo", "--for", "0s"}, "--for: want a duration above zero"},
+		"count of nothing":    {[]string{"tail", "--to", "localhost:1", "--count", "0"}, "--count: want a number from 1 on"},
+		"file that is absent": {[]string{"run", "--config", "no-such.yaml"}, "no-such.yaml does not exist"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, stdout, stderr := walferry(t, tc.args...)
+			if code != 2 || !strings.Contains(stderr, tc.want) {
+				t.Errorf("exit code %d, want 2; %q lacks %q", code, stderr, tc.want)
+			}
+			if strings.Contains(stdout+stderr, canary) {
+				t.Errorf("the password is shown: %s", stderr)
+			}
+		})
+	}
+}
+
+// TestHelp wants examples of every command, and help and version to work.
+func TestHelp(t *testing.T) {
+	for _, cmd := range newRoot().Commands() {
+		if cmd.Example == "" || cmd.Short == "" || cmd.Long == "" {
+			t.Errorf("%s lacks an example, a line or a text", cmd.Name())
+		}
+		if code, stdout, _ := walferry(t, cmd.Name(), "--help"); code != 0 || !strings.Contains(stdout, "Examples:") {
+			t.Errorf("%s --help: exit code %d, %q", cmd.Name(), code, stdout)
+		}
+	}
+	if code, stdout, _ := walferry(t); code != 0 || !strings.Contains(stdout, "Available Commands:") {
+		t.Errorf("no command: exit code %d, %q", code, stdout)
+	}
+	if code, stdout, _ := walferry(t, "version"); code != 0 || !strings.HasPrefix(stdout, "walferry ") {
+		t.Errorf("version: exit code %d, %q", code, stdout)
+	}
+	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
+		if code, stdout, _ := walferry(t, "completion", shell); code != 0 || !strings.Contains(stdout, "walferry") {
+			t.Errorf("completion %s: exit code %d", shell, code)
+		}
+	}
+}
+
+// TestExplain prints the hint and where to read more.
+func TestExplain(t *testing.T) {
+	var out bytes.Buffer
+	explain(&out, usageError(&cobra.Command{Use: "walferry"}, context.Canceled))
+	want := "walferry: read the command line: context canceled [config_invalid]\n\nSee walferry --help.\n\nMore: docs/errors/config_invalid.md\n"
+	if out.String() != want {
+		t.Errorf("got %q, want %q", out.String(), want)
+	}
+}
