@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"encoding/json"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -19,7 +20,7 @@ func sampleRecord() Record {
 	}
 }
 
-// sampleJSON is the text of docs/guarantees.md: a change of it is a change of the format.
+// sampleJSON is what stands in topics and files of people: a change of it is a change of the format.
 const sampleJSON = `{"pipeline":"shop","v":1,"system_id":"7000","database":"shop","slot":"walferry_shop","timeline":3,` +
 	`"end_lsn":"16/B374D848","partial":{"commit_lsn":"16/B374D900","seq":12},"fingerprint":"sha256:ab",` +
 	`"partitions":{"shop.public.orders":6},"time":"2026-05-01T10:00:00Z"}`
@@ -38,6 +39,26 @@ func TestRecordFormat(t *testing.T) {
 	}
 	if want := sampleRecord(); !reflect.DeepEqual(*got, want) {
 		t.Errorf("decoded %+v, want %+v", *got, want)
+	}
+}
+
+// TestDocumentedRecord reads the example of docs/guarantees.md.
+func TestDocumentedRecord(t *testing.T) {
+	page, err := os.ReadFile("../docs/guarantees.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, example, found := strings.Cut(string(page), "```json\n{\"pipeline\"")
+	example, _, ends := strings.Cut(example, "```")
+	if !found || !ends {
+		t.Fatal("the page has no example of a record")
+	}
+	r, err := decode("shop", "the page", []byte(`{"pipeline"`+example))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Slot != "walferry_shop" || r.End.IsZero() || r.Partitions["shop.public.orders"] == 0 || r.Instance == "" {
+		t.Errorf("the example is not understood in full: %+v", *r)
 	}
 }
 

@@ -29,6 +29,7 @@ var errLocked = errors.New("another process holds it")
 // The methods may be called from any goroutine; one at a time is served.
 type FileStore struct {
 	pipeline, path string
+	lockWait       time.Duration
 
 	// mu guards lock, which is nil until Acquire.
 	mu   sync.Mutex
@@ -38,7 +39,7 @@ type FileStore struct {
 // NewFileStore returns the store of a pipeline in the file at path. The file and path with ".lock"
 // and ".tmp" behind it are made when they are needed; the directory must exist.
 func NewFileStore(pipeline, path string) *FileStore {
-	return &FileStore{pipeline: pipeline, path: path}
+	return &FileStore{pipeline: pipeline, path: path, lockWait: lockWait}
 }
 
 // Load reads the record; nil where there is no file.
@@ -70,7 +71,7 @@ func (s *FileStore) Acquire(ctx context.Context) (*Record, error) {
 
 func (s *FileStore) waitLock(ctx context.Context) (*os.File, error) {
 	const op = "lock the checkpoint file"
-	for deadline := time.Now().Add(lockWait); ; {
+	for deadline := time.Now().Add(s.lockWait); ; {
 		lock, err := lockFile(s.path + ".lock")
 		switch {
 		case err == nil:

@@ -70,14 +70,11 @@ func TestFileStoreTakesOneWriter(t *testing.T) {
 }
 
 func TestFileStoreRefusesAHeldLock(t *testing.T) {
-	if testing.Short() {
-		t.Skip("waits for as long as a predecessor may take to stop")
-	}
-	t.Parallel()
 	path := filepath.Join(t.TempDir(), "checkpoint.json")
 	first, second := newFileStore(t, path), newFileStore(t, path)
 	_, err := first.Acquire(t.Context())
 	noError(t, err)
+	second.lockWait = 2 * lockRest
 	_, err = second.Acquire(t.Context())
 	wantCode(t, err, fault.CheckpointFile)
 	if !strings.Contains(err.Error(), path) || fault.Of(err).Hint == "" {

@@ -16,8 +16,8 @@ const (
 	// firstStep is how many offsets before the end are read first; each save takes two, its record
 	// and the transaction's marker. Every further step is twice as long.
 	firstStep = 64
-	// fetchWait is how long the brokers may wait for records that are not there yet.
-	fetchWait = 250 * time.Millisecond
+	// fetchWaitMillis is how long the brokers may wait for records that are not there yet.
+	fetchWaitMillis = 250
 	// leaderRest is the pause before asking again for a partition that is changing its leader.
 	leaderRest = 100 * time.Millisecond
 	fetchBytes = 4 << 20
@@ -151,7 +151,7 @@ func (s *KafkaStore) fetch(ctx context.Context, from int64) (part kgo.FetchParti
 		return part, from, err
 	}
 	req := kmsg.NewPtrFetchRequest()
-	req.MaxWaitMillis, req.MinBytes, req.MaxBytes = int32(fetchWait.Milliseconds()), 1, fetchBytes
+	req.MaxWaitMillis, req.MinBytes, req.MaxBytes = fetchWaitMillis, 1, fetchBytes
 	req.IsolationLevel = 1 // read_committed
 	asked := kmsg.NewFetchRequestTopic()
 	asked.Topic, asked.TopicID = Topic(s.pipeline), topic.TopicID

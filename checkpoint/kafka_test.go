@@ -30,7 +30,7 @@ func TestMain(m *testing.M) { os.Exit(kafkatest.Main(m.Run)) }
 
 // onBothBrokers runs a test against kfake and against a real broker, with a pipeline of its own.
 func onBothBrokers(t *testing.T, run func(t *testing.T, seed, pipeline string)) {
-	pipeline := fmt.Sprintf("p%08x", rand.Uint32()) //nolint:gosec // no secret
+	pipeline := fmt.Sprintf("p%08x", rand.Uint32())
 	t.Run("kfake", func(t *testing.T) { run(t, kafkatest.StartFake(t).ListenAddrs()[0], pipeline) })
 	t.Run("kafka", func(t *testing.T) { run(t, kafkatest.Shared(t).Addr(), pipeline) })
 }
@@ -286,7 +286,10 @@ func TestKafkaStoreUnknownOutcome(t *testing.T) {
 	noError(t, s.Save(ctx, recordAt(10)))
 
 	cluster.ControlKey(int16(kmsg.EndTxn), func(req kmsg.Request) (kmsg.Response, error, bool) {
-		resp := req.ResponseKind().(*kmsg.EndTxnResponse)
+		resp, ok := req.ResponseKind().(*kmsg.EndTxnResponse)
+		if !ok {
+			return nil, fmt.Errorf("a request of kind %T", req), true
+		}
 		resp.ErrorCode = kerr.UnknownServerError.Code
 		return resp, nil, true
 	})

@@ -39,8 +39,8 @@ func (m *model) pending() (n int64) {
 // TestTrackerAgainstModel takes random walks through open, expect, acknowledge, close and idle
 // marks, and compares the low-water mark and the count after every step.
 func TestTrackerAgainstModel(t *testing.T) {
-	for seed := range uint64(200) {
-		walk(t, rand.New(rand.NewPCG(seed, 3)), 3_000) //nolint:gosec // a repeatable walk
+	for seed := range uint64(40) {
+		walk(t, rand.New(rand.NewPCG(seed, 3)), 3_000)
 	}
 }
 
@@ -250,7 +250,7 @@ func TestTrackerConcurrent(t *testing.T) {
 			}
 		}
 	}()
-	rnd := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a repeatable load
+	rnd := rand.New(rand.NewPCG(1, 2))
 	for i := range units {
 		u := tr.Open()
 		for range rnd.IntN(4) {
