@@ -111,4 +111,3 @@ func (s *Setup) sayBlockers(ctx context.Context, walsender uint32, waited time.D
 			"age", time.Duration(age*float64(time.Second)).Round(time.Second).String())
 	}
 }
-

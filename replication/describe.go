@@ -28,13 +28,19 @@ func describe(ctx context.Context, conn *pgx.Conn, cat *catalog, captured []memb
 	if err != nil {
 		return nil, err
 	}
+	own := make(map[uint32]identity, len(captured)) // without those of partitions
+	for _, id := range ids {
+		if id.oid == id.root {
+			own[id.oid] = id
+		}
+	}
 	tables := make([]*event.Table, 0, len(captured))
 	for _, m := range captured {
-		at := slices.IndexFunc(ids, func(id identity) bool { return id.oid == m.oid && id.root == m.oid })
-		if at < 0 {
+		id, ok := own[m.oid]
+		if !ok {
 			continue // dropped within this moment
 		}
-		t := &event.Table{OID: m.oid, Schema: m.schema, Name: m.name, Identity: ids[at].letter}
+		t := &event.Table{OID: m.oid, Schema: m.schema, Name: m.name, Identity: id.letter}
 		for _, c := range columns[m.oid] {
 			if !slices.Contains(m.columns, c.name) {
 				continue
@@ -43,9 +49,9 @@ func describe(ctx context.Context, conn *pgx.Conn, cat *catalog, captured []memb
 			if err != nil {
 				return nil, err
 			}
-			t.Columns = append(t.Columns, event.Column{Name: c.name, Type: typ, Mod: c.mod, InIdentity: slices.Contains(ids[at].columns, c.name)})
+			t.Columns = append(t.Columns, event.Column{Name: c.name, Type: typ, Mod: c.mod, InIdentity: slices.Contains(id.columns, c.name)})
 		}
-		t.PrimaryKey = indexes(t, ids[at])
+		t.PrimaryKey = indexes(t, id)
 		tables = append(tables, t)
 	}
 	return tables, nil

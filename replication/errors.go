@@ -6,8 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"regexp"
-	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -16,19 +14,8 @@ import (
 	"github.com/walferry/walferry/fault"
 )
 
-// ErrSlotBusy is in the chain of the error of a start while another connection holds the slot; the
-// error itself is retryable. See slotBusyError for whose connection it is.
+// ErrSlotBusy is in no chain any more: a busy slot is fault.SlotBusy.
 var ErrSlotBusy = errors.New("the replication slot is in use")
-
-// slotBusyError says which walsender holds the slot.
-type slotBusyError struct {
-	PID int // 0 where the server did not say
-	err error
-}
-
-func (e *slotBusyError) Error() string        { return e.err.Error() }
-func (e *slotBusyError) Unwrap() error        { return e.err }
-func (e *slotBusyError) Is(target error) bool { return target == ErrSlotBusy }
 
 // explain turns what pgconn or the server said into a *fault.Error that says who can help and how.
 // An error that is one already, and a cancelled context, are passed on with op in front.
@@ -119,9 +106,6 @@ func serverError(err error) *pgconn.PgError {
 // explainServer explains what the server said.
 func explainServer(op string, pg *pgconn.PgError, err error) error {
 	code, hint := classify(pg)
-	if code == fault.PostgresUnavailable && pg.Code == "55006" {
-		err = &slotBusyError{PID: lastNumber(pg.Message), err: err}
-	}
 	if pg.Detail != "" && tellsDetail(code) {
 		err = fmt.Errorf("%w: %s", err, pg.Detail)
 	}
@@ -154,7 +138,7 @@ func classify(pg *pgconn.PgError) (fault.Code, string) {
 	case "42704":
 		return undefinedObject(pg)
 	case "55006":
-		return fault.PostgresUnavailable, "Another connection holds the slot. It is taken over once that one ends; after a lost connection the server needs up to wal_sender_timeout to notice."
+		return fault.SlotBusy, "Another connection holds the slot. It is taken over once that one ends; after a lost connection the server needs up to wal_sender_timeout to notice."
 	case "55000", "0A000", "22023":
 		return notInState(pg)
 	case "58P01":
@@ -273,16 +257,4 @@ func explainTLS(op string, err error) *fault.Error {
 		return nil
 	}
 	return fault.New(fault.PostgresTLS, op, err, hint)
-}
-
-var number = regexp.MustCompile(`\d+`)
-
-// lastNumber returns the last number of a text, 0 if there is none.
-func lastNumber(s string) int {
-	all := number.FindAllString(s, -1)
-	if len(all) == 0 {
-		return 0
-	}
-	n, _ := strconv.Atoi(all[len(all)-1]) // too long for an int: not a process id
-	return n
 }

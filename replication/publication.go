@@ -279,9 +279,13 @@ func (c Config) unpublished(all []dbTable, p *publication) []string {
 			names = append(names, spec.String())
 		}
 	}
+	published := make(map[uint32]bool, len(p.members))
+	for _, m := range p.members {
+		published[m.oid] = true
+	}
 	for _, t := range all {
 		fits := t.publishable() && c.captures(t.schema, t.name) && (!t.isPartition || c.named(t))
-		if fits && !slices.ContainsFunc(p.members, func(m member) bool { return m.oid == t.oid }) {
+		if fits && !published[t.oid] {
 			names = append(names, t.String())
 		}
 	}

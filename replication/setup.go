@@ -5,9 +5,9 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -85,12 +85,16 @@ func (s *Setup) Server() event.Server { return s.server }
 // Tables returns the captured tables as the catalog has them now, by name.
 func (s *Setup) Tables() []*event.Table { return s.tables }
 
-// Close gives the lock back by hanging up. It may be called twice.
+// Close gives the lock back and hangs up. It may be called twice.
 func (s *Setup) Close() error {
 	if s.conn.IsClosed() {
 		return nil
 	}
-	if err := hangUp(s.conn); err != nil {
+	// Hanging up alone frees the lock only once the server has noticed it.
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	_, err := s.conn.Exec(ctx, "SELECT pg_advisory_unlock_all()")
+	if err := errors.Join(err, hangUp(s.conn)); err != nil {
 		return fmt.Errorf("close the set-up connection: %w", err)
 	}
 	return nil
@@ -270,4 +274,3 @@ func (s *Setup) Fingerprint() string {
 	sum := sha256.Sum256([]byte(b.String()))
 	return hex.EncodeToString(sum[:16])
 }
-

@@ -115,11 +115,13 @@ FROM pg_catalog.pg_replication_slots WHERE slot_name = '`+c.Slot.Name+`'`)
 		TwoPhase: string(r[2]) == "t", Temporary: string(r[3]) == "t", Active: string(r[4]) == "t",
 		WALStatus: string(r[6]), Invalidation: string(r[7]),
 	}
-	s.PID = lastNumber(string(r[5]))
-	var errRestart, errConfirmed error
+	var errPID, errRestart, errConfirmed error
+	if r[5] != nil {
+		s.PID, errPID = strconv.Atoi(string(r[5]))
+	}
 	s.Restart, errRestart = lsnOrZero(r[8])
 	s.Confirmed, errConfirmed = lsnOrZero(r[9])
-	if err := errors.Join(errRestart, errConfirmed); err != nil {
+	if err := errors.Join(errPID, errRestart, errConfirmed); err != nil {
 		return nil, fault.New(fault.Internal, op, err, "")
 	}
 	return s, nil

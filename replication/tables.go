@@ -30,6 +30,7 @@ type dbTable struct {
 	kind         string
 	persistence  string
 	isPartition  bool
+	parent       uint32 // of a partition, else 0
 }
 
 func (t dbTable) String() string { return event.QuoteName(t.schema) + "." + event.QuoteName(t.name) }
@@ -60,7 +61,8 @@ func (t dbTable) why() string {
 }
 
 const listTablesQuery = `
-SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text, c.relispartition
+SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text, c.relispartition,
+    coalesce((SELECT i.inhparent FROM pg_inherits i WHERE i.inhrelid = c.oid AND c.relispartition), 0)::oid
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
 ORDER BY 2, 3`
@@ -71,7 +73,7 @@ func listTables(ctx context.Context, conn *pgx.Conn) ([]dbTable, error) {
 	if err == nil {
 		var all []dbTable
 		all, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (t dbTable, err error) {
-			err = row.Scan(&t.oid, &t.schema, &t.name, &t.kind, &t.persistence, &t.isPartition)
+			err = row.Scan(&t.oid, &t.schema, &t.name, &t.kind, &t.persistence, &t.isPartition, &t.parent)
 			return t, err
 		})
 		if err == nil {
@@ -118,6 +120,7 @@ func (c Config) expand(all []dbTable) (tables []dbTable, empty []string, err err
 			}
 		}
 	}
+	missing = append(missing, doubled(tables, all)...)
 	if len(missing) > 0 {
 		return nil, nil, fault.New(fault.TableMissing, op, errors.New(strings.Join(missing, "; ")), strings.Join(hints, "\n"))
 	}
@@ -128,6 +131,28 @@ func (c Config) expand(all []dbTable) (tables []dbTable, empty []string, err err
 		return cmp.Or(cmp.Compare(a.schema, b.schema), cmp.Compare(a.name, b.name))
 	})
 	return tables, empty, nil
+}
+
+// doubled says which tables are partitions of others among them.
+func doubled(tables, all []dbTable) []string {
+	byOID := make(map[uint32]dbTable, len(all))
+	for _, t := range all {
+		byOID[t.oid] = t
+	}
+	chosen := make(map[uint32]bool, len(tables))
+	for _, t := range tables {
+		chosen[t.oid] = true
+	}
+	var said []string
+	for _, t := range tables {
+		for at := t.parent; at != 0; at = byOID[at].parent {
+			if chosen[at] {
+				said = append(said, fmt.Sprintf("%s is a partition of %s, which is configured as well: its changes arrive as that table's, so leave it out", t, byOID[at]))
+				break
+			}
+		}
+	}
+	return said
 }
 
 // specs are the configured entries. "All tables" is a pattern for every schema.
