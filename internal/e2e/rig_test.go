@@ -30,23 +30,35 @@ type rig struct {
 	stopLoad func()
 }
 
-// newRig returns a pipeline that does not run yet, from a database with the tables of the load.
+// newRig returns a pipeline that does not run yet, from a database with the tables of the load, with
+// the flags of the common case.
 func newRig(t *testing.T, pg *pgtest.Server, broker *kafkatest.Broker) *rig {
+	t.Helper()
+	r := bareRig(t, pg, broker)
+	r.run("run", "--name", r.name, "--from", r.db.DSN(), "--to", broker.Addr(), "--tables", cdctest.Tables)
+	return r
+}
+
+// bareRig is newRig without a command line; see run.
+func bareRig(t *testing.T, pg *pgtest.Server, broker *kafkatest.Broker) *rig {
 	t.Helper()
 	r := &rig{t: t, db: pg.Database(), broker: broker, name: fmt.Sprintf("e2e_%08x", rand.Uint32())}
 	if err := cdctest.Setup(t.Context(), r.db.DSN()); err != nil {
 		t.Fatal(err)
 	}
-	log := filepath.Join(t.TempDir(), "walferry.log")
-	r.walferry = cdctest.NewProcess(log, binary(t), "run", "--name", r.name,
-		"--from", r.db.DSN(), "--to", broker.Addr(), "--tables", cdctest.Tables)
-	t.Cleanup(func() {
-		if t.Failed() {
+	return r
+}
+
+// run says how walferry is to be started.
+func (r *rig) run(args ...string) {
+	r.t.Helper()
+	r.walferry = cdctest.NewProcess(filepath.Join(r.t.TempDir(), "walferry.log"), binary(r.t), args...)
+	r.t.Cleanup(func() {
+		if r.t.Failed() {
 			out := r.walferry.Output()
-			t.Logf("end of what walferry said:\n%s", out[max(0, len(out)-8192):])
+			r.t.Logf("end of what walferry said:\n%s", out[max(0, len(out)-8192):])
 		}
 	})
-	return r
 }
 
 func (r *rig) slot() string { return "walferry_" + r.name }
@@ -98,6 +110,21 @@ func (r *rig) eventually(what string, ok func(context.Context) bool) {
 			r.t.Fatalf("waited in vain: %s", what)
 		}
 	}
+}
+
+// harmed returns the shared broker for a test that stops, kills or pauses it, and sees to it that
+// the next test finds it well. Tests here run one after another.
+func harmed(t *testing.T) *kafkatest.Broker {
+	t.Helper()
+	b := kafkatest.Shared(t)
+	t.Cleanup(func() {
+		if b.Running() {
+			b.Continue()
+		} else {
+			b.Restart()
+		}
+	})
+	return b
 }
 
 // load starts the load; endLoad ends it.
