@@ -5,8 +5,9 @@
 GO      ?= go
 TOOL     = $(GO) tool -modfile=.ci/tools/go.mod
 FUZZTIME ?= 10s
+KILLS    ?= 50
 
-.PHONY: help build test check lint vulncheck fuzz-smoke matrix
+.PHONY: help build test check lint vulncheck fuzz-smoke secure matrix soak
 
 help: ## show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -18,7 +19,7 @@ test: ## vet and all tests under the race detector
 	$(GO) vet ./...
 	$(GO) test -race -timeout 10m ./...
 
-check: build lint test fuzz-smoke ## everything but the matrix
+check: build lint test fuzz-smoke ## what should pass before a commit
 
 lint: ## golangci-lint, with the settings and reasons of .golangci.yml
 	$(TOOL) golangci-lint run ./...
@@ -29,5 +30,11 @@ vulncheck: ## known vulnerabilities in what is called
 fuzz-smoke: ## each fuzz target for FUZZTIME
 	.ci/fuzz $(FUZZTIME)
 
+secure: ## the whole way over SASL_SSL on a real broker, and each way to be refused
+	$(GO) test -count=1 -v -timeout 10m -run 'TestSecure|TestRefused' ./internal/e2e
+
 matrix: ## the tests that talk to Postgres, on 14 to 18
 	.ci/matrix
+
+soak: ## kill -9 under load and while starting, KILLS times each
+	WALFERRY_KILLS=$(KILLS) $(GO) test -count=1 -v -timeout 30m -run 'TestKill9|TestKilledWhileStarting' ./internal/e2e

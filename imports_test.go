@@ -44,6 +44,7 @@ var arrows = map[string][]string{
 	"internal/pgtest":      {"internal/pgserver"},
 	"internal/kafkatest":   {"internal/kafkaserver", "internal/testca"},
 	"internal/walcapture":  {"event", "replication/pgoutput"},
+	"internal/e2e":         {},
 	"internal/cdctest":     {"event", "internal/childproc", "internal/kafkaserver", "internal/pgserver"},
 }
 
