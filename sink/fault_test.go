@@ -19,6 +19,7 @@ import (
 	"github.com/walferry/walferry/event"
 	"github.com/walferry/walferry/fault"
 	"github.com/walferry/walferry/internal/broker"
+	"github.com/walferry/walferry/internal/kafkaserver"
 	"github.com/walferry/walferry/internal/kafkatest"
 	"github.com/walferry/walferry/sink"
 	"github.com/walferry/walferry/sink/encode"
@@ -250,6 +251,7 @@ func TestFailures(t *testing.T) {
 func TestFault43_TopicDeleted(t *testing.T) {
 	for _, name := range []string{"kfake", "kafka"} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			var seeds []string
 			if name == "kfake" {
 				seeds = kafkatest.StartFake(t).ListenAddrs()
@@ -352,7 +354,8 @@ func TestFault41_NotEnoughReplicas(t *testing.T) {
 // TestFault38_BrokerRestart kills a real broker under load and starts it again: nothing is lost,
 // repeated or moved, and the log tells of it once when it begins and once when it is over.
 func TestFault38_BrokerRestart(t *testing.T) {
-	b := kafkatest.Start(t, kafkaOptions)
+	t.Parallel()
+	b := kafkatest.Start(t, kafkaserver.Options{})
 	cfg, table := config(t), logTable("log")
 	var log logs
 	reg := prometheus.NewRegistry()
@@ -397,4 +400,20 @@ func TestFault38_BrokerRestart(t *testing.T) {
 	if got["walferry_records_produced_total"] != 3000 || got["walferry_inflight_bytes"] != 0 || got["walferry_kafka_connects_total"] < 3 {
 		t.Errorf("metrics %v", got)
 	}
+}
+
+// gather sums each metric over its labels; of a histogram it takes the count.
+func gather(t *testing.T, reg *prometheus.Registry) map[string]float64 {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sums := make(map[string]float64)
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			sums[f.GetName()] += m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
+		}
+	}
+	return sums
 }

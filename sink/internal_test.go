@@ -3,7 +3,6 @@ package sink
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"strconv"
 	"testing"
@@ -17,7 +16,7 @@ import (
 // TestPartitionAgreesWithJava holds keys against Utils.murmur2 of Apache Kafka's Java client: the
 // hashes are those of its UtilsTest, and the partition is toPositive(hash) % partitions.
 func TestPartitionAgreesWithJava(t *testing.T) {
-	k, err := New(Config{}, broker.Config{}, encode.Options{}, slog.New(slog.NewTextHandler(io.Discard, nil)), nil)
+	k, err := New(Config{}, broker.Config{}, encode.Options{}, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +47,7 @@ func (n *nobody) Acked(records int)  { n.acked += records }
 func warm(t testing.TB, table *event.Table) *Kafka {
 	t.Helper()
 	k, err := New(Config{Pipeline: "p", Topics: TopicConfig{Name: "{table}"}}, broker.Config{}, encode.DefaultOptions(),
-		slog.New(slog.NewTextHandler(io.Discard, nil)), nil)
+		slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -145,7 +145,7 @@ func (k *Kafka) done(r *record, err error) {
 		k.letters.refuse(r)
 		return
 	default:
-		k.fail(r.refusal(err))
+		_ = k.fail(r.refusal(err)) // Write and Drain return it
 	}
 	k.window.release(r.size)
 	k.free(r)

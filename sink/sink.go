@@ -133,27 +133,48 @@ func codec(name string) (kgo.CompressionCodec, error) {
 
 // Open connects, creates or checks the topics of the tables, and returns the partition counts of all
 // topics by name. Want are the counts of an earlier run; a difference is a fault.TopicPartitions.
-// After an error nothing is left open, and a retryable one may be answered by another Open.
+// Until the first Write it may be called again: after a retryable error, which leaves nothing open,
+// and also after it succeeded.
 func (k *Kafka) Open(ctx context.Context, tables []*event.Table, want map[string]int32) (map[string]int32, error) {
 	uses, err := k.uses(tables)
 	if err != nil {
 		return nil, err
 	}
-	k.client, err = kgo.NewClient(k.options...)
-	if err != nil {
-		return nil, fault.New(fault.ConfigInvalid, "configure the Kafka producer", err, "Check the kafka section of the configuration.")
-	}
-	k.admin = kadm.NewClient(k.client)
-	if err := k.prepare(ctx, uses, tables, want); err != nil {
-		k.client.Close()
-		k.client = nil
+	k.disconnect()
+	if err := k.connect(); err != nil {
 		return nil, err
 	}
-	if k.cfg.DeadLetterTopic != "" {
-		k.letters = newLetters(k)
-		go k.letters.run() // Close ends it
+	if err := k.prepare(ctx, uses, tables, want); err != nil {
+		k.disconnect()
+		return nil, err
 	}
 	return k.Partitions(), nil
+}
+
+// connect makes the client, which connects when it is first used.
+func (k *Kafka) connect() error {
+	client, err := kgo.NewClient(k.options...)
+	if err != nil {
+		return fault.New(fault.ConfigInvalid, "configure the Kafka producer", err, "Check the kafka section of the configuration.")
+	}
+	k.client, k.admin = client, kadm.NewClient(client)
+	if k.cfg.DeadLetterTopic != "" {
+		k.letters = newLetters(k)
+		go k.letters.run() // disconnect ends it
+	}
+	return nil
+}
+
+// disconnect undoes connect. Records that are on their way are given up.
+func (k *Kafka) disconnect() {
+	if k.client == nil {
+		return
+	}
+	k.client.Close()
+	if k.letters != nil {
+		k.letters.close()
+	}
+	k.client, k.admin = nil, nil // promises still read letters
 }
 
 // prepare is what Open does once there is a client.
@@ -219,13 +240,7 @@ func (k *Kafka) Partitions() map[string]int32 {
 // more than once, and when Open failed, but not while Write runs.
 func (k *Kafka) Close() {
 	k.closeOnce.Do(func() {
-		if k.client == nil {
-			return
-		}
-		k.client.Close()
-		if k.letters != nil {
-			k.letters.close()
-		}
+		k.disconnect()
 		ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
 		defer cancel()
 		if err := k.window.settled(ctx, nil); err != nil {

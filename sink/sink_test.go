@@ -3,7 +3,6 @@ package sink_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"strconv"
@@ -53,7 +52,7 @@ func orders(name string) *event.Table {
 	}
 }
 
-// log is a table without a key.
+// logTable is a table without a key.
 func logTable(name string) *event.Table {
 	t := orders(name)
 	t.PrimaryKey = nil
@@ -111,7 +110,7 @@ func config(testing.TB) sink.Config {
 }
 
 // quiet discards what the sink logs.
-func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // logs collects what the sink logs.
 type logs struct {
@@ -135,14 +134,14 @@ func (l *logs) String() string {
 // open makes a sink and opens it.
 func open(t testing.TB, cfg sink.Config, seeds []string, tables ...*event.Table) *sink.Kafka {
 	t.Helper()
-	k := make1(t, cfg, seeds)
+	k := prepare(t, cfg, seeds)
 	if _, err := k.Open(t.Context(), tables, nil); err != nil {
 		t.Fatal(err)
 	}
 	return k
 }
 
-func make1(t testing.TB, cfg sink.Config, seeds []string) *sink.Kafka {
+func prepare(t testing.TB, cfg sink.Config, seeds []string) *sink.Kafka {
 	t.Helper()
 	k, err := sink.New(cfg, broker.Config{Seeds: seeds, ClientID: "walferry-test"}, encode.DefaultOptions(), quiet(), nil)
 	if err != nil {

