@@ -363,7 +363,10 @@ func installFile(t *testing.T, data, name string, content []byte) {
 	if err := os.WriteFile(path, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	owner := info.Sys().(*syscall.Stat_t)
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		t.Fatal("the system has no owners of files")
+	}
 	if err := os.Chown(path, int(owner.Uid), int(owner.Gid)); err != nil {
 		t.Fatal(err)
 	}

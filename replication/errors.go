@@ -232,7 +232,7 @@ func explainTLS(op string, err error) *fault.Error {
 		record    tls.RecordHeaderError
 		alert     tls.AlertError
 	)
-	hint := ""
+	var hint string
 	msg := err.Error()
 	switch {
 	case errors.As(err, &authority):
@@ -247,7 +247,9 @@ func explainTLS(op string, err error) *fault.Error {
 		hint = "The server offers no TLS: turn it on there (ssl = on). Only where the network is trusted, add sslmode=disable to the URL."
 	case errors.As(err, &alert), strings.Contains(msg, "remote error: tls:"):
 		hint = "The server ended the TLS handshake. It may want a client certificate: sslcert=FILE and sslkey=FILE in the URL."
-	case errors.As(err, &verify), errors.As(err, &record), strings.Contains(msg, "failed to parse certificate"):
+	case errors.As(err, &verify), strings.Contains(msg, "failed to parse certificate"):
+		hint = "The server's certificate cannot be checked: have it made anew."
+	case errors.As(err, &record):
 		hint = "What answered does not speak TLS as Postgres does: check host and port."
 	case strings.Contains(msg, "require_auth check failed"), strings.Contains(msg, "channel binding"):
 		return fault.New(fault.PostgresAuth, op, err, "The server does not offer the authentication that the URL requires (require_auth, channel_binding).")
