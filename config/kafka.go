@@ -180,6 +180,7 @@ func (d *decoder) sink(s settings, cfg Config) sink.Config {
 		Compression:     k.Compression,
 		DeadLetterTopic: k.DeadLetterTopic,
 		Keys:            keys,
+		Messages:        len(cfg.Postgres.MessagePrefixes) > 0,
 	}
 }
 
