@@ -46,7 +46,7 @@ func TestFault44_ACLs(t *testing.T) {
 		allow []kadm.ACLOperation
 		hint  string // of the refusal; "" means that Open works
 	}{
-		{nil, "User:walferry the ACLs Write and Describe"},
+		{nil, "User:walferry the ACLs Write, Describe"},
 		{[]kadm.ACLOperation{kadm.OpWrite}, "Create"},
 		{[]kadm.ACLOperation{kadm.OpWrite, kadm.OpCreate}, ""},
 	}

@@ -67,7 +67,7 @@ func judgeKafka(err error, c Config) (fault.Code, string) {
 	case is(kerr.IllegalSaslState):
 		return fault.KafkaAuth, "The listener does not take this login: check kafka.sasl.mechanism, or the port in kafka.brokers."
 	case is(kerr.TopicAuthorizationFailed):
-		return fault.KafkaACL, fmt.Sprintf("Give %s the ACLs Write and Describe on the pipeline's topics, Create where walferry creates them, and Read on its checkpoint topic.", principal(c))
+		return fault.KafkaACL, fmt.Sprintf("Give %s the ACLs Write, Describe and DescribeConfigs on the pipeline's topics, Create where walferry creates them, and Read on its checkpoint topic.", principal(c))
 	case is(kerr.ClusterAuthorizationFailed):
 		return fault.KafkaACL, fmt.Sprintf("Give %s the ACL Create on the cluster, or create the topics yourself (kafka.topics.create: false). Brokers before 3.0 also want IdempotentWrite on the cluster.", principal(c))
 	case is(kerr.TransactionalIDAuthorizationFailed):
