@@ -49,11 +49,11 @@ func (p *Pipeline) save(work, late context.Context, published <-chan struct{}) e
 			if !delivered && now.Sub(last) < saveIdleEvery {
 				continue
 			}
-			saved, err := p.advance(late, event.Position{})
+			done, err := p.advance(late, event.Position{})
 			if err != nil {
 				return err
 			}
-			if saved {
+			if done {
 				delivered, last = false, now
 			}
 		case <-work.Done():
@@ -79,11 +79,11 @@ func (p *Pipeline) finish(ctx context.Context, delivered bool) error {
 		delivered = true
 	default:
 	}
-	saved, saveErr := p.advance(ctx, partial)
+	done, saveErr := p.advance(ctx, partial)
 	if err == nil {
 		err = saveErr
 	}
-	if err == nil && (saved || !delivered && partial.IsZero()) {
+	if err == nil && (done || !delivered && partial.IsZero()) {
 		return nil
 	}
 	return p.place(undelivered(p.tracker.Pending(), event.LSN(p.status.saved.Load()), err))
@@ -93,14 +93,17 @@ func (p *Pipeline) finish(ctx context.Context, delivered bool) error {
 // brokers have acknowledged every record before it (the tracker says so), the store has the record
 // that says it, and only then the server may forget. A zero partial means between transactions.
 //
-// It returns whether a record was saved: not where there is nothing new, or no claim.
+// It returns whether the stored record now says all that is durable: not without a claim.
 func (p *Pipeline) advance(ctx context.Context, partial event.Position) (bool, error) {
 	c := &p.claim
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	end := p.tracker.Durable()
-	if !c.held || !c.last.Intent && end == c.last.End && partial == c.last.Partial {
+	if !c.held {
 		return false, nil
+	}
+	if !c.last.Intent && end == c.last.End && partial == c.last.Partial {
+		return true, nil
 	}
 	r := c.last
 	r.Version, r.Instance, r.Time = checkpoint.Version, p.cfg.Run, time.Now().UTC()
