@@ -42,7 +42,8 @@ type Slot struct {
 	PID    int
 	// WALStatus is reserved, extended, unreserved or lost; "" where the server does not say.
 	WALStatus string
-	// Invalidation is the server's reason (17 and later, or "conflict" on 16), "" for a slot that is well.
+	// Invalidation is the server's reason (17 and later; 16 tells "wal_removed" and "conflict" apart), ""
+	// for a slot that is well and before 16.
 	Invalidation string
 	// Restart is the oldest WAL the slot keeps; Confirmed is confirmed_flush_lsn, before which the
 	// server sends nothing.
