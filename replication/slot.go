@@ -101,7 +101,8 @@ func (c Config) slotState(ctx context.Context, conn *pgconn.PgConn, version int)
 	case version >= 170000:
 		invalidation = "invalidation_reason"
 	case version >= 160000:
-		invalidation = "CASE WHEN conflicting THEN 'conflict' END"
+		// 16 says conflicting whatever the reason; a slot that has lost its WAL has no restart_lsn left.
+		invalidation = "CASE WHEN NOT conflicting THEN NULL WHEN restart_lsn IS NULL THEN 'wal_removed' ELSE 'conflict' END"
 	}
 	rows, err := simpleQuery(ctx, conn, op, `
 SELECT plugin, database, two_phase, temporary, active, active_pid, wal_status, `+invalidation+`, restart_lsn, confirmed_flush_lsn
