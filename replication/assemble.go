@@ -62,18 +62,17 @@ func (a *assembler) restart() {
 
 // pending returns the next event of a message that makes several, or nil.
 func (a *assembler) pending() event.Event {
-	if len(a.truncates) == 0 {
-		return nil
-	}
-	table := a.truncates[0]
-	a.truncates = a.truncates[1:]
-	a.seq++
-	if table == nil {
+	for len(a.truncates) > 0 {
+		table := a.truncates[0]
+		a.truncates = a.truncates[1:]
+		a.seq++
+		if table != nil {
+			a.truncate.Table, a.truncate.Tx, a.truncate.Pos = table, &a.tx, a.pos()
+			return &a.truncate
+		}
 		a.metrics.dropped(reasonTable)
-		return a.pending()
 	}
-	a.truncate.Table, a.truncate.Tx, a.truncate.Pos = table, &a.tx, a.pos()
-	return &a.truncate
+	return nil
 }
 
 // frame takes one CopyData payload and returns the event it makes, nil if it makes none. After a
@@ -152,7 +151,7 @@ func (a *assembler) row(op event.Op, id uint32, oldKind pgoutput.OldKind, old, r
 	if err != nil {
 		return nil, err
 	}
-	if err := a.count(1); err != nil {
+	if err := a.count(); err != nil {
 		return nil, err
 	}
 	if table == nil {
@@ -178,17 +177,18 @@ func (a *assembler) row(op event.Op, id uint32, oldKind pgoutput.OldKind, old, r
 }
 
 func (a *assembler) onTruncate(m *pgoutput.Truncate) (event.Event, error) {
-	a.truncates = a.truncates[:0]
-	for _, id := range m.Relations {
+	if err := a.room(len(m.Relations)); err != nil {
+		return nil, err
+	}
+	tables := make([]*event.Table, len(m.Relations))
+	for i, id := range m.Relations {
 		table, err := a.table(id)
 		if err != nil {
 			return nil, err
 		}
-		a.truncates = append(a.truncates, table)
+		tables[i] = table
 	}
-	if err := a.count(0); err != nil {
-		return nil, err
-	}
+	a.truncates = tables
 	a.truncate.Cascade, a.truncate.RestartIdentity = m.Cascade, m.RestartIdentity
 	return a.pending(), nil
 }
@@ -196,7 +196,7 @@ func (a *assembler) onTruncate(m *pgoutput.Truncate) (event.Event, error) {
 func (a *assembler) onMessage(m *pgoutput.LogicalMessage) (event.Event, error) {
 	a.message = event.Message{Prefix: m.Prefix, Content: m.Content}
 	if m.Transactional {
-		if err := a.count(1); err != nil {
+		if err := a.count(); err != nil {
 			return nil, err
 		}
 		a.message.Tx, a.message.Pos = &a.tx, a.pos()
@@ -210,13 +210,21 @@ func (a *assembler) onMessage(m *pgoutput.LogicalMessage) (event.Event, error) {
 	return nil, nil
 }
 
-// count moves the sequence on by n row messages, which must stand in a transaction.
-func (a *assembler) count(n uint64) error {
+// count moves the sequence on by one row message, which must stand in a transaction.
+func (a *assembler) count() error {
+	if err := a.room(1); err != nil {
+		return err
+	}
+	a.seq++
+	return nil
+}
+
+// room tells whether n more row messages may stand here.
+func (a *assembler) room(n int) error {
 	if !a.inTx {
 		return a.invalid(errors.New("a row outside of a transaction"))
 	}
-	a.seq += n
-	if a.seq > event.MaxSeq {
+	if a.seq+uint64(n) > event.MaxSeq { //nolint:gosec // a length
 		return a.invalid(errors.New("more rows in one transaction than a position can count"))
 	}
 	return nil

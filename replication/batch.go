@@ -1,5 +1,14 @@
 package replication
 
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// maxMessage is the largest protocol message that is believed. Postgres builds a message in one
+// allocation of at most 1 GB.
+const maxMessage = 1<<30 + 64<<10
+
 // batchSize is how many bytes one batch holds before it is handed over whether the other side is
 // ready or not. It is as large as the read that drains a full socket buffer on loopback, and small
 // enough that the four batches of a stream weigh little.
@@ -33,6 +42,23 @@ func (b *batch) reset(session uint64, rest []byte) {
 	b.done = 0
 	b.frames = b.frames[:0]
 	b.session = session
+}
+
+// next takes the next whole protocol message out of the buffer; its tag is 0 where there is none yet.
+func (b *batch) next() (tag byte, body []byte, err error) {
+	msg := b.rest()
+	if len(msg) < 5 {
+		return 0, nil, nil
+	}
+	size := 1 + int64(binary.BigEndian.Uint32(msg[1:]))
+	if size < 5 || size > maxMessage {
+		return 0, nil, fmt.Errorf("message %q announces %d bytes", msg[0], size)
+	}
+	if size > int64(len(msg)) {
+		return 0, nil, nil
+	}
+	b.done += int(size)
+	return msg[0], msg[5:size], nil
 }
 
 // rest returns the bytes behind the last whole message.

@@ -58,6 +58,17 @@ func New(cfg Config, log *slog.Logger, m *Metrics) *Source {
 	return s
 }
 
+// Prepare checks server, role, tables and publication, and holds the lock of the set-up; see
+// pipeline.Source.
+func (s *Source) Prepare(ctx context.Context) (*Setup, error) {
+	return prepare(ctx, s.cfg, s.catalog, s.log)
+}
+
+// Unpublished names the configured tables that the publication does not hold now.
+func (s *Source) Unpublished(ctx context.Context) ([]string, error) {
+	return s.catalog.checkPublished(ctx)
+}
+
 // slotPoll is how often a slot that another instance holds is looked at.
 const slotPoll = 500 * time.Millisecond
 
@@ -188,6 +199,7 @@ func (s *Source) take(ctx context.Context) error {
 	select {
 	case b := <-s.out:
 		s.current, s.frame = b, 0
+		s.roomMade()
 		if b.session != s.session {
 			s.session = b.session
 			s.assembler.restart()
@@ -195,6 +207,15 @@ func (s *Source) take(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+// roomMade tells the reader that a batch was taken.
+func (s *Source) roomMade() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stream != nil {
+		s.stream.roomMade()
 	}
 }
 
@@ -206,6 +227,9 @@ func (c Config) startCommand() string {
 	return fmt.Sprintf(`START_REPLICATION SLOT "%s" LOGICAL 0/0 (proto_version '1', publication_names '%s', messages 'true')`,
 		c.Slot.Name, strings.ReplaceAll(publication, `'`, `''`))
 }
+
+// startWithin is how long the server gets to enter COPY mode.
+const startWithin = 30 * time.Second
 
 // startReplication sends the command and waits for the server to enter COPY mode. It takes the
 // connection over: it is closed after an error. rest are bytes of the stream that came with the answer.
@@ -221,6 +245,9 @@ func startReplication(ctx context.Context, conn *pgconn.PgConn, command string) 
 			_ = raw.Close()
 		}
 	}()
+	if err := raw.SetDeadline(time.Now().Add(startWithin)); err != nil {
+		return nil, nil, explain("start replication", err)
+	}
 	defer context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })()
 
 	query := append([]byte{'Q', 0, 0, 0, 0}, command...)
@@ -231,21 +258,21 @@ func startReplication(ctx context.Context, conn *pgconn.PgConn, command string) 
 	}
 	b := newBatch()
 	for {
-		for len(b.buf)-b.done < 5 || len(b.buf)-b.done < 1+int(binary.BigEndian.Uint32(b.buf[b.done+1:])) {
+		tag, body, err := b.next()
+		switch {
+		case err != nil:
+			return nil, nil, fault.New(fault.StreamInvalid, "start replication", err, "")
+		case tag == 0:
 			n, err := raw.Read(b.room())
 			if err != nil {
 				return nil, nil, explain("start replication", err)
 			}
 			b.buf = b.buf[:len(b.buf)+n]
-		}
-		tag, body := b.buf[b.done], b.buf[b.done+5:b.done+1+int(binary.BigEndian.Uint32(b.buf[b.done+1:]))]
-		b.done += 5 + len(body)
-		switch tag {
-		case 'W': // CopyBothResponse
+		case tag == 'W': // CopyBothResponse
 			return raw, b.rest(), nil
-		case 'E':
+		case tag == 'E':
 			return nil, nil, explain("start replication", decodeError(body))
-		case 'N', 'S':
+		case tag == 'N', tag == 'S':
 		default:
 			return nil, nil, fault.New(fault.StreamInvalid, "start replication", fmt.Errorf("unexpected message %q", tag), "")
 		}

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -18,10 +19,6 @@ import (
 	"github.com/walferry/walferry/fault"
 	"github.com/walferry/walferry/replication/pgoutput"
 )
-
-// maxMessage is the largest protocol message that is believed. Postgres builds a message in one
-// allocation of at most 1 GB.
-const maxMessage = 1<<30 + 64<<10
 
 // errShutdown is why a stalled stream lets go of its connection.
 var errShutdown = errors.New("the server is shutting down")
@@ -33,9 +30,12 @@ type stream struct {
 	session uint64
 	status  status
 	pace    pace
+	bytes   int // of the last read
 	out     chan<- *batch
 	free    chan *batch
 	batch   *batch // being filled
+	// kept says that batch holds frames for which there was no room; see roomMade.
+	kept atomic.Bool
 	// begun are bytes of the stream that came before run.
 	begun []byte
 	// watch returns a channel that is closed when the server is shutting down; see watchShutdown.
@@ -66,15 +66,20 @@ func (s *stream) run(ctx context.Context) error {
 	}
 }
 
-// step gives away what has been read and reads on.
+// step gives away what has been read, rests if the stream is busy, and reads on.
 func (s *stream) step(ctx context.Context) error {
+	had := len(s.batch.frames)
 	if err := s.parse(s.batch); err != nil {
 		return err
 	}
+	messages := len(s.batch.frames) - had
 	if len(s.batch.frames) > 0 {
 		if err := s.handOver(ctx); err != nil {
 			return err
 		}
+	}
+	if messages > 0 {
+		time.Sleep(s.pace.read(s.status.heard, s.bytes, messages))
 	}
 	return s.read(ctx, s.batch)
 }
@@ -82,14 +87,22 @@ func (s *stream) step(ctx context.Context) error {
 // wake ends a Read that blocks, so that run looks at ctx and at what was confirmed.
 func (s *stream) wake() { _ = s.conn.SetReadDeadline(time.Unix(1, 0)) }
 
-// read reads once into b, after sending what status update is due.
+// roomMade has a batch that was kept handed over. Whoever takes a batch calls it, from any goroutine.
+func (s *stream) roomMade() {
+	if s.kept.CompareAndSwap(true, false) {
+		s.wake()
+	}
+}
+
+// read reads once into b, after sending what status update is due. It returns without anything read
+// when there is room for a batch that was kept.
 func (s *stream) read(ctx context.Context, b *batch) error {
 	for {
 		if err := s.report(time.Now()); err != nil {
 			return err
 		}
-		// The deadline is set before ctx and status are looked at: whoever changes one of them
-		// afterwards wakes the Read by a deadline of its own, which then is the later one.
+		// The deadline is set before ctx, status and kept are looked at: whoever changes one of
+		// them afterwards wakes the Read by a deadline of its own, which then is the later one.
 		due := s.status.due()
 		if err := s.conn.SetReadDeadline(due); err != nil {
 			return s.lost(err)
@@ -100,12 +113,15 @@ func (s *stream) read(ctx context.Context, b *batch) error {
 		if s.status.due().Before(due) {
 			continue
 		}
+		if len(b.frames) > 0 && !s.kept.Load() {
+			return nil
+		}
 		n, err := s.conn.Read(b.room())
 		now := time.Now()
 		if n > 0 {
 			s.status.heard = now
+			s.bytes = n
 			b.buf = b.buf[:len(b.buf)+n]
-			s.rest(now, n, b)
 			return nil
 		}
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -115,27 +131,6 @@ func (s *stream) read(ctx context.Context, b *batch) error {
 			return s.lost(fmt.Errorf("no word from the server for %s, though each status update asked for one", silence))
 		}
 	}
-}
-
-// rest lets bytes gather while the stream is busy; see pace.
-func (s *stream) rest(now time.Time, n int, b *batch) {
-	if d := s.pace.read(now, n, countMessages(b.buf[b.done:])); d > 0 {
-		time.Sleep(d)
-	}
-}
-
-// countMessages counts the whole protocol messages at the front of buf.
-func countMessages(buf []byte) int {
-	n := 0
-	for len(buf) >= 5 {
-		size := 1 + int(binary.BigEndian.Uint32(buf[1:]))
-		if size > len(buf) {
-			break
-		}
-		buf = buf[size:]
-		n++
-	}
-	return n
 }
 
 // report sends a status update if one is due at now.
@@ -163,36 +158,28 @@ func (s *stream) send(now time.Time) error {
 // on the way, and anything that ends the stream is an error.
 func (s *stream) parse(b *batch) error {
 	for {
-		msg := b.buf[b.done:]
-		if len(msg) < 5 {
+		tag, body, err := b.next()
+		switch {
+		case err != nil:
+			return fault.New(fault.StreamInvalid, "read the replication stream", err, "")
+		case tag == 0:
 			return nil
-		}
-		size := int64(binary.BigEndian.Uint32(msg[1:])) + 1
-		if size < 5 || size > maxMessage {
-			return fault.New(fault.StreamInvalid, "read the replication stream",
-				fmt.Errorf("message %q announces %d bytes", msg[0], size), "")
-		}
-		if size > int64(len(msg)) {
-			return nil
-		}
-		body := msg[5:size]
-		from := b.done + 5
-		b.done += int(size)
-		if err := s.take(b, msg[0], body, from); err != nil {
-			return err
+		case tag == 'd':
+			if err := s.note(body); err != nil {
+				return err
+			}
+			b.frames = append(b.frames, span{b.done - len(body), b.done})
+		default:
+			if err := s.handle(tag, body); err != nil {
+				return err
+			}
 		}
 	}
 }
 
-// take handles one protocol message, whose body begins at from in b.buf.
-func (s *stream) take(b *batch, tag byte, body []byte, from int) error {
+// handle takes a protocol message that is no CopyData.
+func (s *stream) handle(tag byte, body []byte) error {
 	switch tag {
-	case 'd':
-		if err := s.note(body); err != nil {
-			return err
-		}
-		b.frames = append(b.frames, span{from, from + len(body)})
-		return nil
 	case 'N':
 		return s.notice(body)
 	case 'S': // ParameterStatus: a reload changed a setting; ours are pinned.
@@ -247,16 +234,26 @@ func decodeError(body []byte) *pgconn.PgError {
 // handOver gives the batch away and takes an empty one. If nobody waits and the batch has room
 // left, it is kept, to be filled further. While handOver blocks, status updates go on.
 func (s *stream) handOver(ctx context.Context) error {
+	if s.offer() {
+		return nil
+	}
+	// Room that is made from here on wakes the reader; what was made before shows in the next offer.
+	s.kept.Store(true)
+	if s.offer() || !s.batch.full() {
+		return nil
+	}
+	return s.stall(ctx)
+}
+
+// offer hands the batch over if there is room for it.
+func (s *stream) offer() bool {
 	select {
 	case s.out <- s.batch:
 		s.fresh(s.batch.rest())
-		return nil
+		return true
 	default:
-		if !s.batch.full() {
-			return nil
-		}
+		return false
 	}
-	return s.stall(ctx)
 }
 
 // stallWatch is how long a hand-over may block before the server is watched for a shutdown.

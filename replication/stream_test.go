@@ -143,6 +143,7 @@ func (h *harness) takes(frames int) [][]byte {
 	var got [][]byte
 	for len(got) < frames {
 		b := <-h.out
+		h.stream.roomMade()
 		for _, f := range b.frames {
 			got = append(got, bytes.Clone(b.buf[f.from:f.to]))
 		}
@@ -189,6 +190,7 @@ func TestFault37_AKeepaliveStormIsAnsweredTenTimesASecond(t *testing.T) {
 		h := serve(t)
 		go func() { // ends with stop
 			for b := range h.out {
+				h.stream.roomMade()
 				h.free <- b
 			}
 		}()
@@ -292,6 +294,24 @@ func TestFramesSurviveEveryCut(t *testing.T) {
 			if !bytes.Equal(got[25:], want[i]) {
 				t.Errorf("frame %d: %d bytes, want %d", i, len(got)-25, len(want[i]))
 			}
+		}
+		h.stop()
+		<-h.ended
+	})
+}
+
+func TestWhatNobodyHadRoomForIsHandedOverWhenThereIsSome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := serve(t)
+		const frames = batches + 3 // the last of a burst; the server then says nothing more
+		for range frames {
+			h.server.send(t, xlogData(0x500, nil))
+			synctest.Wait()
+		}
+		began := time.Now()
+		h.takes(frames)
+		if took := time.Since(began); took > 10*time.Millisecond {
+			t.Errorf("the end of the burst came after %s", took)
 		}
 		h.stop()
 		<-h.ended
