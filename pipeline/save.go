@@ -21,7 +21,8 @@ const (
 )
 
 // claim is the right to write checkpoints: it is had from the moment the store was acquired with
-// the slot held, until a save fails; see unclaim.
+// the slot held, until a save fails; see unclaim. A lost connection does not end it: what was
+// acknowledged is saved meanwhile, and whoever takes the slot over shuts this writer out first.
 type claim struct {
 	mu     sync.Mutex // also keeps a save and an acquire apart
 	held   bool

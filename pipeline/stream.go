@@ -21,7 +21,7 @@ const fencedWait = 5 * time.Second
 // ended, no new connection is made.
 func (p *Pipeline) stream(ctx, work context.Context) error {
 	retry := p.newRetry("stream")
-	for n := 1; ; n++ {
+	for n := 1; work.Err() == nil; n++ {
 		err := p.session(ctx, n, retry.healed)
 		switch {
 		case err == nil, work.Err() != nil:
@@ -35,6 +35,7 @@ func (p *Pipeline) stream(ctx, work context.Context) error {
 		p.metrics.reconnect()
 		retry.wait(work, err)
 	}
+	return nil
 }
 
 func (p *Pipeline) isClaimed() bool {
@@ -73,7 +74,6 @@ func (p *Pipeline) session(ctx context.Context, n int, streaming func()) error {
 // start takes the slot. An instance that was fenced does not wait for it: its successor has it.
 func (p *Pipeline) start(ctx context.Context) (event.Server, error) {
 	p.claim.mu.Lock()
-	p.claim.held = false
 	fenced := p.claim.fenced
 	p.claim.mu.Unlock()
 	if fenced {
@@ -129,6 +129,7 @@ func (p *Pipeline) acquire(ctx context.Context, judge func(*checkpoint.Record) e
 	c := &p.claim
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.held = false
 	rec, err := p.store.Acquire(ctx)
 	if err != nil {
 		return err
