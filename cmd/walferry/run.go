@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
@@ -57,7 +58,8 @@ func runPipeline(ctx context.Context, cfg config.Config, log *slog.Logger) error
 	run := newRunID()
 	log = log.With("pipeline", cfg.Name, "run", run)
 	registry := monitor.NewRegistry()
-	target, err := sink.New(cfg.Sink, cfg.Kafka, cfg.Events, log, sink.NewMetrics(registry))
+	metrics := prometheus.WrapRegistererWith(prometheus.Labels{"pipeline": cfg.Name}, registry)
+	target, err := sink.New(cfg.Sink, cfg.Kafka, cfg.Events, log, sink.NewMetrics(metrics))
 	if err != nil {
 		return err
 	}
@@ -67,8 +69,8 @@ func runPipeline(ctx context.Context, cfg config.Config, log *slog.Logger) error
 			CreateSlot: cfg.Postgres.Slot.Create, AdoptSlot: cfg.Postgres.Slot.Adopt,
 			StartTimeout: cfg.StartTimeout,
 		},
-		source{replication.New(cfg.Postgres, log, replication.NewMetrics(registry))},
-		target, newStore(cfg, log), log, pipeline.NewMetrics(registry),
+		source{replication.New(cfg.Postgres, log, replication.NewMetrics(metrics))},
+		target, newStore(cfg, log), log, pipeline.NewMetrics(metrics),
 	)
 	if cfg.HTTP.Listen == "" {
 		return p.Run(ctx)
