@@ -361,11 +361,11 @@ func canonical(text []byte) string {
 	}
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()
-	var any any
-	if err := d.Decode(&any); err != nil {
+	var parsed any
+	if err := d.Decode(&parsed); err != nil {
 		return string(text)
 	}
-	out, err := json.Marshal(any)
+	out, err := json.Marshal(parsed)
 	if err != nil {
 		return string(text)
 	}

@@ -53,7 +53,7 @@ func publish(t *testing.T, truth []Change) []Record {
 	for _, c := range truth {
 		pos := event.Position{Commit: event.LSN(0x1000 + uint64(c.XID)), Seq: c.Seq}
 		add := func(part, partition int, key, op, oldKey string, old, row json.RawMessage) {
-			r := Record{Topic: Topic("p", c.Schema, c.Table), Partition: int32(partition), Pos: string(pos.AppendRecord(nil, part))} //nolint:gosec // small
+			r := Record{Topic: Topic("p", c.Schema, c.Table), Partition: int32(partition), Pos: string(pos.AppendRecord(nil, part))}
 			if key != "" {
 				r.Key = []byte(key)
 			}
@@ -134,9 +134,9 @@ func TestRepeatsAllowed(t *testing.T) {
 // TestBroken breaks each part of the promise and wants to be told.
 func TestBroken(t *testing.T) {
 	const insert1, insert2, journal1, update1, update1b, journal2, keyDelete, keyTombstone, keyNew, delete1, tombstone1, truncate0, insert1b = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 14
-	edit := func(i int, old, new string) func([]Record) []Record {
+	edit := func(i int, from, to string) func([]Record) []Record {
 		return func(r []Record) []Record {
-			r[i].Value = []byte(strings.Replace(string(r[i].Value), old, new, 1))
+			r[i].Value = []byte(strings.Replace(string(r[i].Value), from, to, 1))
 			return r
 		}
 	}
@@ -193,7 +193,7 @@ func TestBroken(t *testing.T) {
 		{"two positions for one transaction", func(r []Record) []Record {
 			p := &r[insert2]
 			p.Pos = "00" + p.Pos[2:15] + "F" + p.Pos[16:]
-			p.Value = []byte(strings.Replace(string(p.Value), `"pos":"`+string(publish(t, truth())[insert2].Pos), `"pos":"`+p.Pos, 1))
+			p.Value = []byte(strings.Replace(string(p.Value), `"pos":"`+publish(t, truth())[insert2].Pos, `"pos":"`+p.Pos, 1))
 			return r
 		}, "two commit positions"},
 		{"header and value differ", edit(insert1, `:0000000001:0"`, `:0000000001:1"`), "the header says"},

@@ -3,9 +3,9 @@
 package childproc
 
 import (
-	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"strconv"
@@ -15,15 +15,19 @@ import (
 	"time"
 )
 
-// TestChildDiesWithParent runs this test binary as a parent that starts a child and is then killed
-// with SIGKILL: the child must follow.
+// TestChildDiesWithParent runs this test binary as a parent that starts a child in a folder and is
+// then killed with SIGKILL: the child must follow, and the folder with the next one that is made.
 func TestChildDiesWithParent(t *testing.T) {
 	if os.Getenv("CHILDPROC_PARENT") == "1" {
+		folder, err := NewFolder("childproc-test-")
+		if err != nil {
+			t.Fatal(err)
+		}
 		p, err := Start(exec.Command("sleep", "60"), nil, syscall.SIGKILL)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := os.Stdout.WriteString(strconv.Itoa(p.PID()) + "\n"); err != nil {
+		if _, err := fmt.Println(p.PID(), folder.Path); err != nil {
 			t.Fatal(err)
 		}
 		<-p.Done()
@@ -38,13 +42,17 @@ func TestChildDiesWithParent(t *testing.T) {
 	if err := parent.Start(); err != nil {
 		t.Fatal(err)
 	}
-	line, err := bufio.NewReader(out).ReadString('\n')
+	var pid int
+	var abandoned string
+	if _, err := fmt.Fscan(out, &pid, &abandoned); err != nil {
+		t.Fatal(err)
+	}
+	ours, err := NewFolder("childproc-test-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	pid, err := strconv.Atoi(strings.TrimSpace(line))
-	if err != nil {
-		t.Fatal(err)
+	if _, err := os.Stat(abandoned); err != nil {
+		t.Fatalf("the folder of a live process was removed: %v", err)
 	}
 	if err := parent.Process.Kill(); err != nil {
 		t.Fatal(err)
@@ -56,6 +64,19 @@ func TestChildDiesWithParent(t *testing.T) {
 			t.Fatalf("child %d outlived its parent", pid)
 		}
 		time.Sleep(time.Millisecond)
+	}
+	next, err := NewFolder("childproc-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(abandoned); !os.IsNotExist(err) {
+		t.Errorf("the folder of a dead process is still there: %v", err)
+	}
+	if _, err := os.Stat(ours.Path); err != nil {
+		t.Errorf("our own folder was removed: %v", err)
+	}
+	if err := errors.Join(ours.Remove(), ours.Remove(), next.Remove()); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -40,7 +40,7 @@ func binary(t *testing.T) string {
 		if os.Getenv("WALFERRY_RACE") == "1" {
 			args = append(args, "-race")
 		}
-		cmd := exec.Command("go", append(args, "github.com/walferry/walferry/cmd/walferry")...) //nolint:gosec // our own arguments
+		cmd := exec.Command("go", append(args, "github.com/walferry/walferry/cmd/walferry")...)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			built.err = fmt.Errorf("%w: %s", err, out)
 		}

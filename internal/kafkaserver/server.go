@@ -22,7 +22,7 @@ import (
 // it is long and peculiar so that a test can look for it where it must not appear.
 const (
 	Username = "walferry"
-	Password = "canary-kafka-5d0a71c3"
+	Password = "canary-kafka-5d0a71c3" //nolint:gosec // see above
 )
 
 // Options say which broker to start. The zero value is a good one.
@@ -37,7 +37,9 @@ type Options struct {
 // Server is one broker with its data. Its methods are not safe for concurrent use, except those
 // that only return what it was started with.
 type Server struct {
-	dir, java, jars         string
+	folder                  *childproc.Folder
+	dir                     string // the folder's path
+	java, jars              string
 	plain, sasl, controller int
 	ca                      *testca.CA
 	proc                    *childproc.Process
@@ -54,9 +56,10 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if s.jars, err = jars(); err != nil {
 		return nil, err
 	}
-	if s.dir, err = os.MkdirTemp("", "walferry-kafka-"); err != nil {
-		return nil, fmt.Errorf("make a folder for kafka: %w", err)
+	if s.folder, err = childproc.NewFolder("walferry-kafka-"); err != nil {
+		return nil, err
 	}
+	s.dir = s.folder.Path
 	if err = s.write(o); err == nil {
 		err = s.format(ctx)
 	}
@@ -190,7 +193,7 @@ func (s *Server) Running() bool {
 }
 
 // Close kills the broker and removes all it had. It may be called twice.
-func (s *Server) Close() error { return errors.Join(s.Kill(), os.RemoveAll(s.dir)) }
+func (s *Server) Close() error { return errors.Join(s.Kill(), s.folder.Remove()) }
 
 // Addr is the plaintext listener.
 func (s *Server) Addr() string { return addr(s.plain) }

@@ -40,12 +40,13 @@ type Options struct {
 // Server is one Postgres with its data folder. Its methods are not safe for concurrent use, except
 // those that only return what it was started with.
 type Server struct {
-	major int
-	bin   string
-	dir   string
-	port  int
-	user  *childproc.User
-	proc  *childproc.Process
+	major  int
+	bin    string
+	folder *childproc.Folder
+	dir    string // the folder's path
+	port   int
+	user   *childproc.User
+	proc   *childproc.Process
 }
 
 // Mode is a way to shut down.
@@ -76,9 +77,10 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{major: o.Major, bin: filepath.Join(bin, "bin"), user: account}
-	if s.dir, err = os.MkdirTemp("", "walferry-pg-"); err != nil {
-		return nil, fmt.Errorf("make a folder for postgres: %w", err)
+	if s.folder, err = childproc.NewFolder("walferry-pg-"); err != nil {
+		return nil, err
 	}
+	s.dir = s.folder.Path
 	if err := s.create(ctx, o.Settings); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -268,8 +270,7 @@ func (s *Server) Running() bool {
 func (s *Server) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	err := s.Stop(ctx, Immediate)
-	return errors.Join(err, os.RemoveAll(s.dir))
+	return errors.Join(s.Stop(ctx, Immediate), s.folder.Remove())
 }
 
 // DSN is the URL of a database for the superuser.
