@@ -7,6 +7,7 @@
 //	                    pg14/, pg18/  what each version sent:
 //	                        frames.bin       the CopyData contents, each behind its length
 //	                        messages.golden  the same for people, by replication/pgoutput
+//	                        events.golden    the records they become, by replication and sink/encode
 //
 // How the folder is filled again is said in testdata/wal/README.md. The package is for tests.
 package walcapture

@@ -1,6 +1,8 @@
 package encode
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -36,6 +38,32 @@ func TestRecordsFitTheSchema(t *testing.T) {
 		}
 		if err := validate(t, s, w.value); err != nil {
 			t.Errorf("%s: %s\n%v", w.name, w.value, err)
+		}
+	}
+}
+
+// The records of the captures (see testdata/wal) are what real servers make of the format.
+func TestCapturedRecordsFitTheSchema(t *testing.T) {
+	s := eventSchema(t)
+	goldens, err := filepath.Glob("../../testdata/wal/*/*/events.golden")
+	if err != nil || len(goldens) == 0 {
+		t.Fatalf("no goldens: %v", err)
+	}
+	for _, golden := range goldens {
+		records, err := os.ReadFile(golden)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(records)) {
+			part := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
+			if len(part) != 3 {
+				t.Fatalf("%s: %q is no position, key and value", golden, line)
+			}
+			if key, value := part[1], part[2]; key != "!" && value != "-" {
+				if err := validate(t, s, value); err != nil {
+					t.Errorf("%s: %s\n%v", golden, value, err)
+				}
+			}
 		}
 	}
 }
