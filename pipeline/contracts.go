@@ -36,6 +36,8 @@ type Source interface {
 	// Confirm says that everything up to lsn is durable and need not be sent again. It does not
 	// block; a value at or below an earlier one changes nothing.
 	Confirm(lsn event.LSN)
+	// Close releases what is left open between connections.
+	Close()
 }
 
 // Setup is what Prepare found, and the lock it holds.

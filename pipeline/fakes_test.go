@@ -149,6 +149,7 @@ func (s *fakeSource) Confirm(lsn event.LSN) {
 	s.confirmed = append(s.confirmed, lsn)
 }
 
+func (s *fakeSource) Close()                                        {}
 func (s *fakeSource) Received() event.LSN                           { return 0 }
 func (s *fakeSource) Unpublished(context.Context) ([]string, error) { return nil, nil }
 

@@ -145,16 +145,17 @@ func (p *Pipeline) watchTables(ctx context.Context) error {
 	}
 }
 
-// release closes sink and store at once, each with its own time, and joins their errors.
+// release closes source, sink and store at once, each with its own time, and joins their errors.
 func (p *Pipeline) release() error {
 	var (
 		wg   sync.WaitGroup
-		errs [2]error
+		errs [3]error
 	)
 	for i, c := range []struct {
 		what  string
 		close func() error
 	}{
+		{"close the source", func() error { p.source.Close(); return nil }},
 		{"close the sink", func() error { p.sink.Close(); return nil }},
 		{"close the checkpoint store", p.store.Close},
 	} {

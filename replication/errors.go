@@ -14,9 +14,6 @@ import (
 	"github.com/walferry/walferry/fault"
 )
 
-// ErrSlotBusy is in no chain any more: a busy slot is fault.SlotBusy.
-var ErrSlotBusy = errors.New("the replication slot is in use")
-
 // explain turns what pgconn or the server said into a *fault.Error that says who can help and how.
 // An error that is one already, and a cancelled context, are passed on with op in front.
 //

@@ -111,9 +111,6 @@ func (s *Source) start(ctx context.Context) (event.Server, error) {
 		return event.Server{}, err
 	}
 	raw, rest, err := startReplication(ctx, conn, s.cfg.startCommand())
-	if errors.Is(err, ErrSlotBusy) {
-		err = fault.New(fault.SlotBusy, "start replication", err, "")
-	}
 	if err != nil {
 		return event.Server{}, err
 	}
@@ -161,6 +158,9 @@ func (s *Source) Confirm(lsn event.LSN) {
 		s.stream.wake()
 	}
 }
+
+// Close hangs up what the catalog holds. Run has ended by then.
+func (s *Source) Close() { s.catalog.close() }
 
 // Received returns the highest LSN that the server has named on the newest connection.
 func (s *Source) Received() event.LSN { return event.LSN(s.received.Load()) }
@@ -239,42 +239,43 @@ func startReplication(ctx context.Context, conn *pgconn.PgConn, command string) 
 		_ = conn.Close(context.WithoutCancel(ctx))
 		return nil, nil, fault.New(fault.Internal, "start replication", err, "")
 	}
-	raw = hijacked.Conn
-	defer func() {
-		if err != nil {
-			_ = raw.Close()
-		}
-	}()
-	if err := raw.SetDeadline(time.Now().Add(startWithin)); err != nil {
-		return nil, nil, explain("start replication", err)
+	_ = hijacked.Conn.SetDeadline(time.Now().Add(startWithin)) // a connection that cannot set it cannot write either
+	defer context.AfterFunc(ctx, func() { _ = hijacked.Conn.SetDeadline(time.Unix(1, 0)) })()
+	if rest, err = beginCopy(hijacked.Conn, command); err != nil {
+		_ = hijacked.Conn.Close()
+		return nil, nil, err
 	}
-	defer context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })()
+	return hijacked.Conn, rest, nil
+}
 
+// beginCopy sends START_REPLICATION and reads until the server has entered COPY mode.
+func beginCopy(conn net.Conn, command string) (rest []byte, err error) {
+	const op = "start replication"
 	query := append([]byte{'Q', 0, 0, 0, 0}, command...)
 	query = append(query, 0)
 	binary.BigEndian.PutUint32(query[1:], uint32(len(query)-1)) //nolint:gosec // short
-	if _, err := raw.Write(query); err != nil {
-		return nil, nil, explain("start replication", err)
+	if _, err := conn.Write(query); err != nil {
+		return nil, explain(op, err)
 	}
 	b := newBatch()
 	for {
 		tag, body, err := b.next()
 		switch {
 		case err != nil:
-			return nil, nil, fault.New(fault.StreamInvalid, "start replication", err, "")
-		case tag == 0:
-			n, err := raw.Read(b.room())
+			return nil, fault.New(fault.StreamInvalid, op, err, "")
+		case tag == 0: // not a whole message yet
+			n, err := conn.Read(b.room())
 			if err != nil {
-				return nil, nil, explain("start replication", err)
+				return nil, explain(op, err)
 			}
 			b.buf = b.buf[:len(b.buf)+n]
 		case tag == 'W': // CopyBothResponse
-			return raw, b.rest(), nil
+			return b.rest(), nil
 		case tag == 'E':
-			return nil, nil, explain("start replication", decodeError(body))
+			return nil, explain(op, decodeError(body))
 		case tag == 'N', tag == 'S':
 		default:
-			return nil, nil, fault.New(fault.StreamInvalid, "start replication", fmt.Errorf("unexpected message %q", tag), "")
+			return nil, fault.New(fault.StreamInvalid, op, fmt.Errorf("unexpected message %q", tag), "")
 		}
 	}
 }

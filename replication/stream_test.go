@@ -28,7 +28,11 @@ type walsender struct {
 	mu       sync.Mutex
 	statuses []statusSeen
 	left     bool // CopyDone came
+	busy     bool // in the middle of a message: CopyDone is not answered by itself
 }
+
+// goodbye answers CopyDone: CopyDone and ReadyForQuery.
+var goodbye = []byte{'c', 0, 0, 0, 4, 'Z', 0, 0, 0, 5, 'I'}
 
 type statusSeen struct {
 	at           time.Time
@@ -95,7 +99,9 @@ func (w *walsender) listen() {
 			})
 		case 'c':
 			w.left = true
-			go func() { _, _ = w.conn.Write([]byte{'c', 0, 0, 0, 4, 'Z', 0, 0, 0, 5, 'I'}) }() // ends with the connection
+			if !w.busy {
+				go func() { _, _ = w.conn.Write(goodbye) }() // ends with the connection
+			}
 		}
 		w.mu.Unlock()
 	}
@@ -249,12 +255,13 @@ func TestFlushFollowsWhatIsConfirmedAndNeverWhatWasNotReceived(t *testing.T) {
 func TestLeavingConfirmsThenEndsTheStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := serve(t)
+		h.server.busy = true
 		h.server.send(t, keepalive(0x900, false), xlogData(0x900, []byte("row"))[:20]) // cut off in the middle
 		h.takes(1)
 		h.confirmed.Store(0x880)
 		h.stop()
 		synctest.Wait()
-		h.server.send(t, xlogData(0x900, []byte("row"))[20:])
+		h.server.send(t, xlogData(0x900, []byte("row"))[20:], goodbye)
 		if err := <-h.ended; err != nil {
 			t.Fatal(err)
 		}
