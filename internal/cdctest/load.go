@@ -28,7 +28,7 @@ type Load struct {
 	// Pause is the mean rest of a connection between two transactions; none if zero.
 	Pause time.Duration
 
-	begun, lost atomic.Int64
+	begun atomic.Int64
 }
 
 // keys is how many keys a table has: few, so that connections meet.
@@ -48,9 +48,6 @@ func (l *Load) Run(ctx context.Context) error {
 
 // Begun is how many transactions were begun, those that were rolled back included.
 func (l *Load) Begun() int64 { return l.begun.Load() }
-
-// Lost is how many connections broke or could not be opened.
-func (l *Load) Lost() int64 { return l.lost.Load() }
 
 // worker is one connection's load.
 type worker struct {
@@ -80,7 +77,6 @@ func (w *worker) run(ctx context.Context) error {
 			return err
 		}
 		if err != nil && ctx.Err() == nil {
-			w.load.lost.Add(1)
 			w.sleep(ctx, 50*time.Millisecond)
 		}
 	}

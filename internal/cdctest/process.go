@@ -55,9 +55,6 @@ func (p *Process) Terminate(ctx context.Context) (code int, err error) {
 	return p.ExitCode(), nil
 }
 
-// PID is the process id of the newest start.
-func (p *Process) PID() int { return p.proc.PID() }
-
 // Done is closed when the program has ended.
 func (p *Process) Done() <-chan struct{} { return p.proc.Done() }
 

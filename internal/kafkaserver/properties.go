@@ -23,10 +23,11 @@ func (s *Server) write(o Options) error {
 			return err
 		}
 	}
-	if s.ca, err = testca.New("walferry test authority"); err != nil {
+	ca, err := testca.New("walferry test authority")
+	if err != nil {
 		return err
 	}
-	cert, key, err := s.ca.Issue("broker", "localhost", "127.0.0.1")
+	cert, key, err := ca.Issue("broker", "localhost", "127.0.0.1")
 	if err != nil {
 		return err
 	}
@@ -43,7 +44,7 @@ func (s *Server) write(o Options) error {
 	return errors.Join(
 		s.file("server.properties", text.String()),
 		s.file("server.pem", string(key)+string(cert)),
-		s.file("ca.pem", string(s.ca.PEM())),
+		s.file("ca.pem", string(ca.PEM())),
 		s.file("log4j2.properties", logging))
 }
 
@@ -83,7 +84,6 @@ func (s *Server) properties() map[string]string {
 		"listener.name.sasl_ssl.ssl.keystore.location":          s.path("server.pem"),
 		"listener.name.sasl_ssl.ssl.truststore.type":            "PEM",
 		"listener.name.sasl_ssl.ssl.truststore.location":        s.path("ca.pem"),
-		"listener.name.sasl_ssl.ssl.client.auth":                "requested",
 	}
 }
 

@@ -15,7 +15,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/walferry/walferry/internal/childproc"
-	"github.com/walferry/walferry/internal/testca"
 )
 
 // The SCRAM user of every broker. The password guards a broker on loopback for the time of a test;
@@ -41,7 +40,6 @@ type Server struct {
 	dir                     string // the folder's path
 	java, jars              string
 	plain, sasl, controller int
-	ca                      *testca.CA
 	proc                    *childproc.Process
 }
 
@@ -203,9 +201,6 @@ func (s *Server) SASLAddr() string { return addr(s.sasl) }
 
 // CAFile is the PEM file of the authority that signed the broker's certificate.
 func (s *Server) CAFile() string { return s.path("ca.pem") }
-
-// CA is that authority: the broker trusts the client certificates that it issues.
-func (s *Server) CA() *testca.CA { return s.ca }
 
 // PID is the process id of the broker.
 func (s *Server) PID() int { return s.proc.PID() }
