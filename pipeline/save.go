@@ -110,6 +110,10 @@ func (p *Pipeline) advance(ctx context.Context, partial event.Position) (bool, e
 	r.Version, r.Instance, r.Time = checkpoint.Version, p.cfg.Run, time.Now().UTC()
 	r.Intent, r.End, r.Partial, r.Partitions = false, end, partial, maps.Clone(p.sink.Partitions())
 	if err := p.store.Save(ctx, r); err != nil {
+		if ctx.Err() != nil { // the time for a stop is up: finish says what is left behind
+			c.held = false
+			return false, nil
+		}
 		return false, p.unclaim(err)
 	}
 	c.last = r
