@@ -14,6 +14,7 @@ package pgtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -73,47 +74,52 @@ func start(o pgserver.Options) (*pgserver.Server, error) {
 	return pgserver.Start(ctx, o)
 }
 
-// shared is the server of this test binary that Shared started. It is the one piece of package
-// state: a test binary is one process, and Main is its end.
+// shared holds the servers of this test binary that Shared started, by major version. It is the
+// one piece of package state: a test binary is one process, and Main is its end.
 var shared struct {
 	sync.Mutex
-	mained bool
-	server *pgserver.Server
+	servers map[int]*pgserver.Server
 }
 
 // Shared returns a server that all tests of the binary use together; the package's TestMain must
 // call Main. Tests keep out of each other's way by a Database each, and neither stop the server
 // nor change its settings.
-func Shared(tb testing.TB) *Server {
+func Shared(tb testing.TB) *Server { return SharedMajor(tb, 0) }
+
+// SharedMajor is Shared for one major version; 0 is the environment's or the default.
+func SharedMajor(tb testing.TB, major int) *Server {
 	tb.Helper()
 	shared.Lock()
 	defer shared.Unlock()
-	if !shared.mained {
+	if shared.servers == nil {
 		tb.Fatal("pgtest.Shared without pgtest.Main: add func TestMain(m *testing.M) { os.Exit(pgtest.Main(m.Run)) }")
 	}
-	if shared.server == nil {
+	s := shared.servers[major]
+	if s == nil {
 		var err error
-		shared.server, err = start(pgserver.Options{Settings: map[string]string{"max_replication_slots": "100", "max_wal_senders": "100"}})
-		if err != nil {
+		if s, err = start(pgserver.Options{Major: major, Settings: map[string]string{"max_replication_slots": "100", "max_wal_senders": "100"}}); err != nil {
 			tb.Fatal(err)
 		}
+		shared.servers[major] = s
 	}
-	return &Server{Server: shared.server, tb: tb}
+	return &Server{Server: s, tb: tb}
 }
 
 // Main runs a package's tests (run is m.Run), stops what Shared started and returns the exit code.
 func Main(run func() int) int {
 	shared.Lock()
-	shared.mained = true
+	shared.servers = make(map[int]*pgserver.Server)
 	shared.Unlock()
 	code := run()
 	shared.Lock()
 	defer shared.Unlock()
-	if shared.server != nil {
-		if err := shared.server.Close(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
+	var errs error
+	for _, s := range shared.servers {
+		errs = errors.Join(errs, s.Close())
+	}
+	if errs != nil {
+		fmt.Fprintln(os.Stderr, errs)
+		return 1
 	}
 	return code
 }
