@@ -18,6 +18,8 @@ const (
 	// saveIdleEvery is how often a position that moved without any record is saved. It lets the
 	// server drop WAL in which nothing is for us.
 	saveIdleEvery = 10 * time.Second
+	// lastSaveFor is how long a stop waits for the last save.
+	lastSaveFor = 3 * time.Second
 )
 
 // claim is the right to write checkpoints: it is had from the moment the store was acquired with
@@ -80,14 +82,38 @@ func (p *Pipeline) finish(ctx context.Context, delivered bool) error {
 		delivered = true
 	default:
 	}
-	done, saveErr := p.advance(ctx, partial)
+	if !delivered && partial.IsZero() && err == nil {
+		_, err = p.advance(ctx, partial) // at most an idle position is new
+		return err
+	}
+	done, saveErr := p.lastSave(ctx, partial)
 	if err == nil {
 		err = saveErr
 	}
-	if err == nil && (done || !delivered && partial.IsZero()) {
+	if done && err == nil {
 		return nil
 	}
 	return p.place(undelivered(p.tracker.Pending(), event.LSN(p.status.saved.Load()), err))
+}
+
+// lastSave saves for the last time. Where the claim is just being made again it waits for it, as
+// long as the server's connection is there or comes back.
+func (p *Pipeline) lastSave(ctx context.Context, partial event.Position) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, lastSaveFor)
+	defer cancel()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		done, err := p.advance(ctx, partial)
+		if done || err != nil {
+			return done, err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return false, nil
+		}
+	}
 }
 
 // advance is the one place where a position becomes durable and is confirmed, in this order: the
