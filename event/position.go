@@ -90,17 +90,15 @@ func (p Position) AppendRecord(dst []byte, part int) []byte {
 
 func (p Position) append(dst []byte) []byte {
 	const hex = "0123456789ABCDEF"
-	for shift := 60; shift >= 0; shift -= 4 {
-		dst = append(dst, hex[uint64(p.Commit)>>shift&0xF])
+	var text [27]byte
+	for i, c := 15, p.Commit; i >= 0; i, c = i-1, c>>4 {
+		text[i] = hex[c&0xF]
 	}
-	dst = append(dst, ':')
-	var digits [10]byte
-	n := p.Seq
-	for i := len(digits) - 1; i >= 0; i-- {
-		digits[i] = byte('0' + n%10)
-		n /= 10
+	text[16] = ':'
+	for i, n := 26, p.Seq; i > 16; i, n = i-1, n/10 {
+		text[i] = byte('0' + n%10)
 	}
-	return append(dst, digits[:]...)
+	return append(dst, text[:]...)
 }
 
 // ParseRecordPosition reads what AppendRecord wrote.

@@ -102,7 +102,7 @@ func (e *Encoder) appendHead(dst, head []byte, pos event.Position, part int, tx 
 		e.txText = append(e.txText[:0], `,"xid":`...)
 		e.txText = strconv.AppendUint(e.txText, uint64(tx.XID), 10)
 		e.txText = append(e.txText, `,"ts":"`...)
-		e.txText = append(tx.Time.UTC().AppendFormat(e.txText, "2006-01-02T15:04:05.000000Z"), '"')
+		e.txText = append(appendCommitTime(e.txText, tx.Time.UTC()), '"')
 	}
 	return append(dst, e.txText...)
 }

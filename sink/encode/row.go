@@ -104,6 +104,9 @@ func (p *Plan) appendUnchanged(dst []byte, ch *event.Change) []byte {
 // appendJSONNull appends the list of the columns of after, or of before where the record is a
 // delete, that hold the JSON value null, if there are any.
 func (p *Plan) appendJSONNull(dst []byte, ch *event.Change, deleted bool) []byte {
+	if len(p.json) == 0 {
+		return dst
+	}
 	was := len(dst)
 	dst = append(dst, `,"json_null":`...)
 	start := len(dst)

@@ -1,5 +1,7 @@
 package encode
 
+import "time"
+
 // The forms of ISO dates and times as the server prints them, years of four digits only: every
 // other year, an era and the infinities do not fit and so stay Postgres text.
 const (
@@ -91,4 +93,15 @@ func hasForm(text []byte, form string) bool {
 		}
 	}
 	return true
+}
+
+// appendCommitTime appends a time in UTC with six digits. RFC3339 is the one layout for which the
+// time package is quick, and it has no such digits.
+func appendCommitTime(dst []byte, t time.Time) []byte {
+	dst = t.AppendFormat(dst, time.RFC3339)
+	dst[len(dst)-1] = '.' // in place of the Z
+	for unit := 100_000_000; unit >= 1000; unit /= 10 {
+		dst = append(dst, byte('0'+t.Nanosecond()/unit%10))
+	}
+	return append(dst, 'Z')
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/walferry/walferry/event"
 	"github.com/walferry/walferry/fault"
@@ -282,6 +283,15 @@ func TestErrorsDoNotShowValues(t *testing.T) {
 		}
 		if strings.Contains(err.Error()+f.Hint+f.LogValue().String(), canary) {
 			t.Errorf("the error shows the value: %v", err)
+		}
+	}
+}
+
+func TestCommitTime(t *testing.T) {
+	for _, micros := range []int64{0, 1, -1, 999_999, 1_777_629_600_124_001, 253_402_300_799_999_999, -62_135_596_800_000_000} {
+		at := time.UnixMicro(micros).UTC()
+		if got, want := string(appendCommitTime(nil, at)), at.Format("2006-01-02T15:04:05.000000Z"); got != want {
+			t.Errorf("%s, want %s", got, want)
 		}
 	}
 }
