@@ -340,3 +340,35 @@ func TestACutOffRepeatDoesNotHideTheNextTransaction(t *testing.T) {
 		t.Errorf("written %v, want %v", got, want)
 	}
 }
+
+func TestAStandbyBelievesACheckpointThatIsYoungerThanItsQuestion(t *testing.T) {
+	// The instance that holds the slot saved after the standby had asked the server where its WAL ends.
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{source: newFakeSource()}
+		r.source.busy, r.source.slot.Active = true, true
+		end := r.source.server().End
+		r.store = &fakeStore{record: &checkpoint.Record{Version: 1, Origin: origin, Timeline: 1, End: end + 1, Instance: "another", Fingerprint: "f1"}}
+		r.start(t)
+		time.Sleep(time.Second)
+		select {
+		case err := <-r.ended:
+			t.Fatalf("ended with %v while another instance is well", err)
+		default:
+		}
+		if err := r.finish(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestACheckpointAheadOfTheServerIsRefusedWithTheSlotHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{source: newFakeSource()}
+		end := r.source.server().End
+		r.store = &fakeStore{record: &checkpoint.Record{Version: 1, Origin: origin, Timeline: 1, End: end + 1, Fingerprint: "f1"}}
+		r.start(t)
+		if err := <-r.ended; !fault.Is(err, fault.CheckpointAhead) || len(r.store.saves) > 0 {
+			t.Fatalf("ended with %v after %d saves", err, len(r.store.saves))
+		}
+	})
+}

@@ -19,12 +19,20 @@ import (
 // command, which has no parameters.
 var slotName = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
 
-// serverState asks a replication connection what it is connected to: the cluster and its timelines,
-// the end of its WAL, and the state of the slot. The server is asked in this order, so that the
-// slot's positions may be ahead of End but never belong to an older state than it.
+// serverState asks a replication connection what it is connected to: the state of the slot, the
+// cluster and its timelines, and the end of its WAL. The slot comes first: when nobody holds it, End
+// is at or after everything that was ever read from it, and so after any checkpoint of that.
 func (c Config) serverState(ctx context.Context, conn *pgconn.PgConn) (event.Server, error) {
 	if !slotName.MatchString(c.Slot.Name) {
 		return event.Server{}, fault.New(fault.ConfigInvalid, "read the slot's name", fmt.Errorf("slot name %q: want 1 to 63 of a-z, 0-9 and _", c.Slot.Name), "")
+	}
+	version, err := serverVersion(ctx, conn)
+	if err != nil {
+		return event.Server{}, err
+	}
+	slot, err := c.slotState(ctx, conn, version)
+	if err != nil {
+		return event.Server{}, err
 	}
 	sys, err := pglogrepl.IdentifySystem(ctx, conn)
 	if err != nil {
@@ -32,8 +40,10 @@ func (c Config) serverState(ctx context.Context, conn *pgconn.PgConn) (event.Ser
 	}
 	srv := event.Server{
 		Origin:   event.Origin{SystemID: sys.SystemID, Database: sys.DBName, Slot: c.Slot.Name},
+		Version:  version,
 		Timeline: uint32(sys.Timeline), //nolint:gosec // a timeline is unsigned at the server
 		End:      event.LSN(sys.XLogPos),
+		Slot:     slot,
 	}
 	if srv.Timeline > 1 {
 		h, err := pglogrepl.TimelineHistory(ctx, conn, sys.Timeline)
@@ -44,11 +54,7 @@ func (c Config) serverState(ctx context.Context, conn *pgconn.PgConn) (event.Ser
 			return event.Server{}, fault.New(fault.Internal, "read the history of timelines", err, "")
 		}
 	}
-	if srv.Version, err = serverVersion(ctx, conn); err != nil {
-		return event.Server{}, err
-	}
-	srv.Slot, err = c.slotState(ctx, conn, srv.Version)
-	return srv, err
+	return srv, nil
 }
 
 // parseHistory reads a timeline history file: a timeline, the LSN it ended at and a reason per line,
