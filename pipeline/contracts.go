@@ -18,7 +18,8 @@ type Source interface {
 	Prepare(ctx context.Context) (Setup, error)
 	// Start takes the slot and begins to stream from its confirmed position. While another
 	// instance holds the slot it waits, calling busy once; when ctx ends meanwhile, the error is
-	// fault.SlotBusy. It returns the server as seen by the new connection.
+	// fault.SlotBusy. It returns the server as seen by the new connection. A server whose history does
+	// not hold all that earlier connections have read is refused: fault.StreamDiverged.
 	Start(ctx context.Context, busy func()) (event.Server, error)
 	// Run reads the stream and tells the server what was confirmed, until ctx ends (then it sends
 	// a last status, gives the slot back and returns nil) or the connection is lost. A slow caller

@@ -38,6 +38,10 @@ type Source struct {
 	stream *stream    // of the connection that Start made last
 	conns  uint64     // connections made so far
 
+	// Start's own: the server of the newest connection, and the highest LSN that any has named.
+	server  event.Server
+	reached event.LSN
+
 	// The rest belongs to Next.
 	assembler *assembler
 	current   *batch // being emptied, nil where there is none
@@ -106,6 +110,9 @@ func (s *Source) start(ctx context.Context) (event.Server, error) {
 	if err == nil && srv.Slot == nil {
 		err = fault.New(fault.SlotMissing, "start replication", fmt.Errorf("slot %s does not exist", s.cfg.Slot.Name), "")
 	}
+	if err == nil {
+		err = s.goesOn(srv)
+	}
 	if err != nil {
 		_ = conn.Close(context.WithoutCancel(ctx))
 		return event.Server{}, err
@@ -114,8 +121,44 @@ func (s *Source) start(ctx context.Context) (event.Server, error) {
 	if err != nil {
 		return event.Server{}, err
 	}
+	s.server = srv
 	s.adopt(raw, rest)
 	return srv, nil
+}
+
+// goesOn refuses a server whose history does not hold all that earlier connections named: a standby
+// that lagged when it was promoted, or an older copy. It gives the same LSNs to other transactions,
+// and whoever remembers how far it got would take these for repeats. The checkpoint need not tell,
+// because what was read last may not be in it yet.
+func (s *Source) goesOn(srv event.Server) error {
+	s.reached = max(s.reached, s.Received())
+	if s.reached.IsZero() {
+		return nil
+	}
+	was := s.server
+	end, known := srv.End, srv.Timeline == was.Timeline
+	for _, ended := range srv.Switches {
+		if ended.Timeline == was.Timeline {
+			end, known = ended.At, true
+		}
+	}
+	var err error
+	switch {
+	case srv.Origin != was.Origin:
+		err = fmt.Errorf("the server was cluster %s, database %q, and is now cluster %s, database %q",
+			was.Origin.SystemID, was.Origin.Database, srv.Origin.SystemID, srv.Origin.Database)
+	case !known:
+		err = fmt.Errorf("the server was on timeline %d, which is not in the history of its timeline %d of now", was.Timeline, srv.Timeline)
+	case s.reached > end:
+		err = fmt.Errorf("timeline %d was read up to %v, but ends at %v on the server of now, which is on timeline %d", was.Timeline, s.reached, end, srv.Timeline)
+	default:
+		return nil
+	}
+	f := fault.New(fault.StreamDiverged, "go on after a lost connection", err,
+		"The server that answers now is another one, an older copy, or lost its last changes in a failover. The topics may hold changes that it does not have: "+
+			"compare the tables with what consumers hold before starting again.")
+	f.LSN = s.reached
+	return f
 }
 
 // adopt makes a stream of a connection in COPY mode. rest are bytes of the stream that came with

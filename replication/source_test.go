@@ -1,9 +1,15 @@
 package replication
 
 import (
+	"errors"
+	"log/slog"
+	"os"
+	"os/exec"
 	"testing"
 
+	"github.com/walferry/walferry/event"
 	"github.com/walferry/walferry/fault"
+	"github.com/walferry/walferry/internal/pgserver"
 	"github.com/walferry/walferry/internal/pgtest"
 )
 
@@ -28,5 +34,102 @@ func TestStartReplicationIsRefusedInWords(t *testing.T) {
 				t.Fatalf("%v, %v, want %s", raw, err, c.code)
 			}
 		})
+	}
+}
+
+func TestFault10_GoesOn(t *testing.T) {
+	origin := event.Origin{SystemID: "7", Database: "shop", Slot: "walferry_shop"}
+	history := []event.Switch{{Timeline: 1, At: 0x1000}, {Timeline: 2, At: 0x3000}}
+	was := event.Server{Origin: origin, Timeline: 2, End: 0x2000, Switches: history[:1]}
+	for name, c := range map[string]struct {
+		now  event.Server
+		read event.LSN
+		ok   bool
+	}{
+		"the same server":               {event.Server{Origin: origin, Timeline: 2, End: 0x2100, Switches: history[:1]}, 0x2100, true},
+		"an older copy":                 {event.Server{Origin: origin, Timeline: 2, End: 0x2000, Switches: history[:1]}, 0x2100, false},
+		"a promotion that lost none":    {event.Server{Origin: origin, Timeline: 3, End: 0x4000, Switches: history}, 0x3000, true},
+		"a promotion that lost some":    {event.Server{Origin: origin, Timeline: 3, End: 0x4000, Switches: history}, 0x3001, false},
+		"a former primary":              {event.Server{Origin: origin, Timeline: 1, End: 0x4000}, 0x100, false},
+		"another branch":                {event.Server{Origin: origin, Timeline: 4, End: 0x4000, Switches: history[:1]}, 0x100, false},
+		"another cluster":               {event.Server{Origin: event.Origin{SystemID: "8"}, Timeline: 2, End: 0x4000}, 0x100, false},
+		"another, and nothing was read": {event.Server{Origin: event.Origin{SystemID: "8"}, Timeline: 2, End: 0x4000}, 0, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := New(Config{}, slog.New(slog.DiscardHandler), nil)
+			s.server = was
+			s.received.Store(uint64(c.read))
+			err := s.goesOn(c.now)
+			s.received.Store(0) // as on a connection that has named nothing yet
+			if again := s.goesOn(c.now); (again == nil) != (err == nil) {
+				t.Errorf("the second time: %v, the first: %v", again, err)
+			}
+			if c.ok && err != nil || !c.ok && !fault.Is(err, fault.StreamDiverged) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+// TestFault10_ALaggingServerTakesOver: the server is replaced by an older copy of itself on a new
+// timeline, as a standby that lagged would be, while what was read is in no checkpoint yet.
+func TestFault10_ALaggingServerTakesOver(t *testing.T) {
+	server := pgtest.Start(t, pgserver.Options{Settings: map[string]string{"restore_command": "false"}})
+	db := server.Database()
+	db.Exec("CREATE TABLE t (id int PRIMARY KEY)")
+	c := configOf(db, "public.t")
+	setup := prepared(t, c)
+	if err := errors.Join(setup.CreateSlot(t.Context()), setup.Close()); err != nil {
+		t.Fatal(err)
+	}
+	data, copied := pgtest.Value[string](db, "SHOW data_directory"), ""
+	replace := func(do func()) {
+		t.Helper()
+		if err := server.Stop(t.Context(), pgserver.Fast); err != nil {
+			t.Fatal(err)
+		}
+		do()
+		if err := server.Server.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	replace(func() {
+		copied = data + ".copy"
+		if out, err := exec.CommandContext(t.Context(), "cp", "-a", data, copied).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	})
+
+	s := New(c, slog.New(slog.DiscardHandler), nil)
+	defer s.Close()
+	if _, err := s.Start(t.Context(), func() {}); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(t.Context()) }() // ends with the server
+	db.Exec("INSERT INTO t SELECT generate_series(1, 100)")
+	for committed := false; !committed; {
+		ev, err := s.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, committed = ev.(*event.Commit)
+	}
+	replace(func() {
+		if err := errors.Join(os.RemoveAll(data), os.Rename(copied, data)); err != nil {
+			t.Fatal(err)
+		}
+		installFile(t, data, "recovery.signal", nil)
+	})
+	if err := <-ended; !fault.Retryable(err) {
+		t.Errorf("the stream of the lost server ended with %v", err)
+	}
+	for pgtest.Value[bool](db, "SELECT pg_is_in_recovery()") { // it takes connections before it is done
+		if t.Context().Err() != nil {
+			t.Fatal("the recovery does not end")
+		}
+	}
+	if _, err := s.Start(t.Context(), func() {}); !fault.Is(err, fault.StreamDiverged) {
+		t.Errorf("got %v, want %s", err, fault.StreamDiverged)
 	}
 }
