@@ -8,8 +8,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"github.com/walferry/walferry/event"
 	"github.com/walferry/walferry/internal/broker"
+	"github.com/walferry/walferry/internal/kafkatest"
 	"github.com/walferry/walferry/sink/encode"
 )
 
@@ -103,6 +106,51 @@ func TestWriteDoesNotAllocate(t *testing.T) {
 	}
 	if ack.expected != ack.acked || ack.acked < 1000 {
 		t.Errorf("expected %d, acknowledged %d", ack.expected, ack.acked)
+	}
+}
+
+// TestAnEventIsHandedOverAsAWhole ends a Write that has room for the delete and none for its tombstone:
+// the next start writes the event again, so that a part of it would be a repeat.
+func TestAnEventIsHandedOverAsAWhole(t *testing.T) {
+	c := kafkatest.StartFake(t)
+	k, err := New(Config{Pipeline: "p", Topics: TopicConfig{Name: "{table}", Create: true, Partitions: 1, ReplicationFactor: -1}},
+		broker.Config{Seeds: c.ListenAddrs()}, encode.DefaultOptions(), slog.New(slog.DiscardHandler), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(k.Close)
+	table, change := shop()
+	if _, err := k.Open(t.Context(), []*event.Table{table}, nil); err != nil {
+		t.Fatal(err)
+	}
+	resume := make(chan struct{})
+	c.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		c.SleepControl(func() { <-resume })
+		return nil, nil, false
+	})
+	ack := new(nobody)
+	if err := k.Write(t.Context(), change, ack); err != nil {
+		t.Fatal(err)
+	}
+	k.window.limit = k.window.used + 3*recordOverhead/2
+	deleted := *change
+	deleted.Op, deleted.Old, deleted.OldIsKey, deleted.New = event.OpDelete, make(event.Row, len(change.New)), true, nil
+	deleted.Old[0] = change.New[0]
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := k.Write(ctx, &deleted, new(nobody)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("both records found room: %v", err)
+	}
+	close(resume)
+	if err := k.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ends, err := k.admin.ListEndOffsets(t.Context(), "orders")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if end, _ := ends.Lookup("orders", 0); end.Offset != 1 || ack.acked != 1 {
+		t.Errorf("%d records are in the topic, %d acknowledged; want the first event's alone", end.Offset, ack.acked)
 	}
 }
 

@@ -17,7 +17,7 @@ type window struct {
 	low    int64
 }
 
-// take waits until n more bytes fit, or nothing else is on its way: a record larger than the whole
+// take waits until n more bytes fit, or nothing else is on its way: an event larger than the whole
 // window passes alone. It fails with the context's error, or errStopped once stop is closed.
 func (w *window) take(ctx context.Context, stop <-chan struct{}, n int64) error {
 	return w.wait(ctx, stop, w.limit-w.limit/4, func() bool {

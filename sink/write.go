@@ -11,7 +11,8 @@ import (
 // have none. It tells ack how many there are before it hands them over, and of each once the brokers
 // have it. It blocks while too many bytes are on their way, and copies what it keeps. A record that
 // cannot be written ends the sink; where nothing took it to a dead-letter topic, none of its event's
-// records has been handed over. When ctx ends, records that were handed over stay on their way.
+// records has been handed over. When ctx ends, none of the event's records has been handed over, and
+// those of earlier events stay on their way.
 func (k *Kafka) Write(ctx context.Context, ev event.Event, ack event.Ack) error {
 	if err := k.Err(); err != nil {
 		return err
@@ -133,18 +134,22 @@ func (k *Kafka) fitOrDivert() error {
 	return nil
 }
 
-// handOver gives the event's records to the client, one by one as there is room.
+// handOver gives the event's records to the client once there is room for all of them: after a stop
+// in between the next start would write those again that were handed over.
 func (k *Kafka) handOver(ctx context.Context, ack event.Ack) error {
 	ack.Expect(len(k.batch))
-	for i, r := range k.batch {
-		err := k.admit(ctx, r.size)
-		if err != nil {
-			k.drop(k.batch[i:])
-			if failure := k.Err(); failure != nil {
-				return failure
-			}
-			return err
+	var size int64
+	for _, r := range k.batch {
+		size += r.size
+	}
+	if err := k.admit(ctx, size); err != nil {
+		k.drop(k.batch)
+		if failure := k.Err(); failure != nil {
+			return failure
 		}
+		return err
+	}
+	for _, r := range k.batch {
 		r.ack = ack
 		k.produce(r)
 	}
