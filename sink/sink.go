@@ -24,9 +24,10 @@ const (
 	// unknownTopicRetries is how often a topic may be reported as unknown before its records fail.
 	// A broker that has just started reports so for a moment, a deleted topic for ever: this is 10 s.
 	unknownTopicRetries = 40
-	// metadataRest is how soon the client asks again who leads a partition: most of what a restart of
-	// a broker takes is waiting for the next look.
-	metadataRest = time.Second
+	// metadataMinAge is how long the client answers from what it knows of topics and leaders. Its own
+	// default would have a start wait 5 s for a topic that was just created, and most of what a restart
+	// of a broker takes is waiting for the next look.
+	metadataMinAge = 250 * time.Millisecond
 	// closeWithin bounds how long Close waits for the promises of records that are given up.
 	closeWithin = 5 * time.Second
 )
@@ -69,10 +70,6 @@ type Kafka struct {
 	err          error
 }
 
-// metadataMinAge is how long the client answers from what it knows of topics and leaders. Its own
-// default would have a start wait 5 s for a topic that was just created.
-const metadataMinAge = 250 * time.Millisecond
-
 // New prepares a sink. It does no I/O and starts nothing; an error is one of the configuration. A
 // nil m means that nothing is measured.
 func New(cfg Config, b broker.Config, enc encode.Options, log *slog.Logger, m *Metrics) (*Kafka, error) {
@@ -104,7 +101,6 @@ func New(cfg Config, b broker.Config, enc encode.Options, log *slog.Logger, m *M
 		kgo.ProducerBatchMaxBytesFn(k.batchLimit),
 		kgo.RecordPartitioner(preset{grown: k.grown}),
 		kgo.MaxBufferedRecords(math.MaxInt32), // the window bounds them
-		kgo.MetadataMinAge(metadataRest),
 		kgo.UnknownTopicRetries(unknownTopicRetries),
 		kgo.MetadataMinAge(metadataMinAge),
 		kgo.StopProducerOnDataLossDetected(),
