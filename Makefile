@@ -7,7 +7,7 @@ TOOL     = $(GO) tool -modfile=.ci/tools/go.mod
 FUZZTIME ?= 10s
 KILLS    ?= 50
 
-.PHONY: help build test check lint vulncheck fuzz-smoke secure matrix soak
+.PHONY: help build test check lint vulncheck fuzz-smoke secure matrix large soak bench
 
 help: ## show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,5 +36,11 @@ secure: ## the whole way over SASL_SSL on a real broker, and each way to be refu
 matrix: ## the tests that talk to Postgres, on 14 to 18
 	.ci/matrix
 
+large: ## 1,200,000 rows, each once, and two minutes without Kafka
+	WALFERRY_LARGE=1 WALFERRY_OUTAGE=2m $(GO) test -count=1 -v -timeout 30m -run 'TestLarge|TestOutage' ./internal/e2e
+
 soak: ## kill -9 under load and while starting, KILLS times each
 	WALFERRY_KILLS=$(KILLS) $(GO) test -count=1 -v -timeout 30m -run 'TestKill9|TestKilledWhileStarting' ./internal/e2e
+
+bench: ## drain a backlog beside pg_recvlogical, about a minute; see docs/benchmarks.md
+	cd bench && $(GO) run .

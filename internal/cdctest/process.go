@@ -58,6 +58,9 @@ func (p *Process) Terminate(ctx context.Context) (code int, err error) {
 // Done is closed when the program has ended.
 func (p *Process) Done() <-chan struct{} { return p.proc.Done() }
 
+// PID returns the process id of the newest start.
+func (p *Process) PID() int { return p.proc.PID() }
+
 // ExitCode is how the program ended, -1 for a signal. It must not be called before Done is closed.
 func (p *Process) ExitCode() int {
 	var exit *exec.ExitError
