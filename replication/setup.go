@@ -94,10 +94,7 @@ func (s *Setup) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	_, err := s.conn.Exec(ctx, "SELECT pg_advisory_unlock_all()")
-	if err := errors.Join(err, hangUp(s.conn)); err != nil {
-		return fmt.Errorf("close the set-up connection: %w", err)
-	}
-	return nil
+	return explain("close the set-up connection", errors.Join(err, hangUp(s.conn)))
 }
 
 // sqlVersion returns server_version_num.

@@ -401,3 +401,22 @@ func TestTimelines(t *testing.T) {
 		t.Errorf("origin %+v, was %+v; slot %+v", srv.Origin, before.Server().Origin, srv.Slot)
 	}
 }
+
+// TestLostSetupConnection: a server that ends the connection before it is closed has taken the lock
+// back; the start is tried again.
+func TestLostSetupConnection(t *testing.T) {
+	db := pgtest.Shared(t).Database()
+	db.Exec("CREATE TABLE t (id int PRIMARY KEY)")
+	c := configOf(db, "public.t")
+	s := prepared(t, c)
+	db.Exec("SELECT pg_terminate_backend($1::int, 10000)", s.conn.PgConn().PID())
+	if err := s.Close(); !fault.Retryable(err) {
+		t.Errorf("got %v, exit code %d", err, fault.ExitCode(err))
+	}
+	if err := s.Close(); err != nil {
+		t.Errorf("closed twice: %v", err)
+	}
+	if err := prepared(t, c).Close(); err != nil {
+		t.Error(err)
+	}
+}
