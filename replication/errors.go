@@ -187,7 +187,7 @@ func notInState(pg *pgconn.PgError) (fault.Code, string) {
 		return false
 	}
 	switch {
-	case pg.Code == "55000" && has("publication"): // 18 goes on without it, with a warning
+	case pg.Code == "55000" && (pg.Routine == "LoadPublications" || has("publication")): // 18 goes on without it, with a warning
 		return fault.PublicationMissing, publicationHint
 	case has("was not created in this database"):
 		return fault.SlotDatabase, "Point the URL at the database that the slot belongs to, or choose another slot name."

@@ -46,6 +46,7 @@ func TestExplain(t *testing.T) {
 		{"publication gone, 14 to 17", &pgconn.PgError{Code: "42704", Message: `publication "p" does not exist`}, fault.PublicationMissing},
 		{"publication gone, 18, a warning", &pgconn.PgError{Severity: "WARNING", Code: "55000", Message: `skipped loading publication "p"`}, fault.PublicationMissing},
 		{"publication gone, in German", &pgconn.PgError{Code: "42704", Message: "Publikation »p« existiert nicht", Routine: "get_publication_oid"}, fault.PublicationMissing},
+		{"publication gone, 18, in German", &pgconn.PgError{Severity: "WARNUNG", SeverityUnlocalized: "WARNING", Code: "55000", Message: "Laden der Publikation »p« übersprungen", Detail: "Die Publikation existiert an diesem Punkt im WAL nicht.", Routine: "LoadPublications"}, fault.PublicationMissing},
 		{"slot gone, in German", &pgconn.PgError{Code: "42704", Message: "Replikations-Slot »s« existiert nicht", Routine: "ReplicationSlotAcquire"}, fault.SlotMissing},
 		{"bytes that are no text", &pgconn.PgError{Code: "22021", Message: `invalid byte sequence for encoding "UTF8": 0xe9`}, fault.StreamPoisoned},
 		{"bytea over 512 MB", &pgconn.PgError{Code: "XX000", Message: "invalid memory alloc request size 1073743827"}, fault.StreamPoisoned},
