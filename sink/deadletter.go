@@ -63,12 +63,12 @@ func (l *letters) divert(r *record, code fault.Code) error {
 func (l *letters) refuse(r *record) {
 	l.mu.Lock()
 	l.queue = append(l.queue, r)
+	l.sink.window.park(r.size) // still under the lock: after it r is run's, which may be done with it already
 	if l.resume == nil {
 		l.resume = make(chan struct{})
 		l.paused.Store(true)
 	}
 	l.mu.Unlock()
-	l.sink.window.park(r.size)
 	select {
 	case l.work <- struct{}{}:
 	default: // the worker already knows
