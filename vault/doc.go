@@ -1,4 +1,4 @@
-// Package vault holds credentials. Today it is the Secret type alone, which cannot be printed;
+// Package vault holds credentials. Today that is Secret, which cannot be printed, and Credential, which says where one comes from;
 // reading from HashiCorp Vault, renewal and rotation will live here.
 //
 // The package imports nothing of ours.

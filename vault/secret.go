@@ -12,16 +12,31 @@ const redacted = "***"
 // the text, to the one call that sends it. The zero Secret is "none".
 //
 // A Secret is a small value; copy it freely, but keep what Reveal returned no longer than the call.
-type Secret struct{ text string }
+// Two Secrets of the same text need not be equal by ==.
+type Secret struct {
+	// A pointer, because fmt calls no method on an unexported field: of a struct that keeps a Secret in
+	// one it would print the text, and of a pointer it prints the address.
+	text *string
+}
 
 // NewSecret wraps text.
-func NewSecret(text string) Secret { return Secret{text: text} }
+func NewSecret(text string) Secret {
+	if text == "" {
+		return Secret{}
+	}
+	return Secret{text: &text}
+}
 
 // Reveal returns the text.
-func (s Secret) Reveal() string { return s.text }
+func (s Secret) Reveal() string {
+	if s.text == nil {
+		return ""
+	}
+	return *s.text
+}
 
 // IsZero tells whether there is none.
-func (s Secret) IsZero() bool { return s.text == "" }
+func (s Secret) IsZero() bool { return s.text == nil }
 
 // String returns ***.
 func (Secret) String() string { return redacted }
