@@ -62,8 +62,8 @@ func decode(pipeline, where string, data []byte) (*Record, error) {
 
 func invalid(op string, err error) error {
 	return fault.New(fault.CheckpointInvalid, op, err,
-		"Somebody else wrote there, or the storage is damaged. Restore an earlier checkpoint: walferry then repeats what came after it. "+
-			"Or delete the checkpoint and start once with postgres.slot.adopt: true, which goes on where the slot stands.")
+		"Somebody else wrote there, or the storage is damaged. Put back the very checkpoint that the last run left; an older copy is refused, because the slot has moved past it. "+
+			"Where there is none, delete the checkpoint and start once with postgres.slot.adopt: true: the slot is never ahead of what was delivered, so nothing is lost and some changes may come again.")
 }
 
 // check tells what a record lacks that a start could not do without.
