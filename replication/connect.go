@@ -49,6 +49,23 @@ var pinned = map[string]string{
 	"standard_conforming_strings": "on",
 }
 
+// unlimited are the session options of a replication connection that keep the limits of a role or a
+// database, which are made for applications, from ending what may take long.
+var unlimited = map[string]string{
+	"statement_timeout": "0", // creating a slot takes as long as the longest transaction
+	"lock_timeout":      "0", // and that is a wait for a lock
+	// A server that works on a large transaction of which nothing is for us asks for a sign of life at
+	// half of this time, and else says nothing: see silence.
+	"wal_sender_timeout": "60s",
+}
+
+// unlimitedSQL lifts a limit on the time of a transaction, which the server counts while it sends one.
+// The option is there from 17 on, and an unknown one would end the connection.
+const (
+	unlimitedSQL     = "SET transaction_timeout = 0"
+	unlimitedVersion = 170000
+)
+
 // parse builds the connection's settings from the URL, the PG* environment, service file and
 // passfile, as libpq would, with the password of now and the pinned session options. The hosts of a
 // URL that names several are tried in turn.
@@ -81,8 +98,10 @@ func (c Config) parse(replication bool) (*pgx.ConnConfig, error) {
 	cfg.RuntimeParams["statement_timeout"] = statementTimeout
 	if replication {
 		cfg.MaxProtocolMessageBodyLen = maxStreamMessage
-		cfg.RuntimeParams["statement_timeout"] = "0" // creating a slot may take as long as the longest transaction
 		cfg.RuntimeParams["replication"] = "database"
+		for name, value := range unlimited {
+			cfg.RuntimeParams[name] = value
+		}
 	}
 	if cfg.ConnectTimeout == 0 {
 		cfg.ConnectTimeout = connectTimeout
@@ -146,12 +165,14 @@ func hangUp(conn interface{ Close(context.Context) error }) error {
 // ours tells whether a session option of the URL or the environment is one that walferry sets.
 // Names of options are not case-sensitive to Postgres.
 func ours(name string) bool {
-	for p := range pinned {
-		if strings.EqualFold(p, name) {
-			return true
+	for _, options := range []map[string]string{pinned, unlimited} {
+		for p := range options {
+			if strings.EqualFold(p, name) {
+				return true
+			}
 		}
 	}
-	return strings.EqualFold(name, "replication") || strings.EqualFold(name, "statement_timeout")
+	return strings.EqualFold(name, "replication")
 }
 
 // sslmodePreferred finds the one sslmode that cannot be told from none in a parsed configuration.

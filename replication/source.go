@@ -113,6 +113,9 @@ func (s *Source) start(ctx context.Context) (event.Server, error) {
 	if err == nil {
 		err = s.goesOn(srv)
 	}
+	if err == nil && srv.Version >= unlimitedVersion {
+		_, err = simpleQuery(ctx, conn, "start replication", unlimitedSQL)
+	}
 	if err != nil {
 		_ = conn.Close(context.WithoutCancel(ctx))
 		return event.Server{}, err

@@ -1,11 +1,13 @@
 package replication
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"os"
 	"os/exec"
 	"testing"
+	"time"
 
 	"github.com/walferry/walferry/event"
 	"github.com/walferry/walferry/fault"
@@ -131,5 +133,71 @@ func TestFault10_ALaggingServerTakesOver(t *testing.T) {
 	}
 	if _, err := s.Start(t.Context(), func() {}); !fault.Is(err, fault.StreamDiverged) {
 		t.Errorf("got %v, want %s", err, fault.StreamDiverged)
+	}
+}
+
+// TestLimitsOfTheDatabase: time limits that are meant for the application hold for no replication
+// connection, neither while a slot waits for a transaction nor while the brokers are slow.
+func TestLimitsOfTheDatabase(t *testing.T) {
+	db := pgtest.Shared(t).Database()
+	db.Exec("CREATE TABLE t (id int PRIMARY KEY, note text)")
+	limits := []string{"statement_timeout", "lock_timeout", "idle_session_timeout"}
+	if pgtest.Shared(t).Major() >= 17 {
+		limits = append(limits, "transaction_timeout")
+	}
+	for _, name := range limits {
+		db.Exec("ALTER DATABASE " + db.Name + " SET " + name + " = '300ms'")
+	}
+	c := configOf(db, "public.t")
+	setup := prepared(t, c)
+	const unlimitedTx = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0; INSERT INTO t VALUES (0)"
+	open := db.Conn()
+	for _, sql := range []string{"SELECT set_config(name, '0', false) FROM pg_settings WHERE name ~ '_timeout$' AND context = 'user'", unlimitedTx} {
+		if _, err := open.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	made := make(chan error, 1)
+	go func() { made <- setup.CreateSlot(t.Context()) }() // ends with the transaction
+	select {
+	case err := <-made:
+		t.Fatalf("the slot did not wait: %v", err)
+	case <-time.After(600 * time.Millisecond): // twice the limit
+	}
+	if _, err := open.Exec(t.Context(), "COMMIT"); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(<-made, setup.Close()); err != nil {
+		t.Fatal(err)
+	}
+
+	// More than the buffers between here and there hold, so that the server waits in mid-transaction.
+	if _, err := open.Exec(t.Context(), "INSERT INTO t SELECT i, repeat('x', 1000) FROM generate_series(1, 30000) i"); err != nil {
+		t.Fatal(err)
+	}
+	s := New(c, slog.New(slog.DiscardHandler), nil)
+	defer s.Close()
+	if _, err := s.Start(t.Context(), func() {}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	streaming, lost := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx); lost() }() // ends with cancel
+	for rows := 0; rows < 30000; {
+		ev, err := s.Next(streaming)
+		if err != nil {
+			t.Fatalf("after %d rows the stream ended: %v", rows, <-ended)
+		}
+		if _, row := ev.(*event.Change); !row {
+			continue
+		}
+		if rows++; rows == 100 {
+			time.Sleep(900 * time.Millisecond) // three times the limit
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
