@@ -103,10 +103,15 @@ func serverError(err error) *pgconn.PgError {
 // explainServer explains what the server said.
 func explainServer(op string, pg *pgconn.PgError, err error) error {
 	code, hint := classify(pg)
-	if pg.Detail != "" && tellsDetail(code) {
+	switch {
+	case wordsHoldData(pg.Code):
+		err = &withheld{pg}
+	case pg.Detail != "" && tellsDetail(code):
 		err = fmt.Errorf("%w: %s", err, pg.Detail)
 	}
-	return fault.New(code, op, err, hint)
+	e := fault.New(code, op, err, hint)
+	e.LSN = associatedLSN(pg.Where)
+	return e
 }
 
 // tellsDetail tells whether the server's detail belongs to the error. It never holds a value of a

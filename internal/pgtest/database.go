@@ -24,7 +24,19 @@ type DB struct {
 // replication slots in it and whatever still uses them.
 func (s *Server) Database() *DB {
 	s.tb.Helper()
-	db := s.CreateDatabase(fmt.Sprintf("test_%08x", rand.Uint32())) //nolint:gosec // no secret
+	return s.database("")
+}
+
+// DatabaseIn is Database with the text in another encoding than UTF8.
+func (s *Server) DatabaseIn(encoding string) *DB {
+	s.tb.Helper()
+	return s.database(" ENCODING '" + encoding + "' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+}
+
+func (s *Server) database(options string) *DB {
+	s.tb.Helper()
+	db := &DB{Server: s, Name: fmt.Sprintf("test_%08x", rand.Uint32())} //nolint:gosec // no secret
+	s.Exec("postgres", "CREATE DATABASE "+quote(db.Name)+options)
 	s.tb.Cleanup(func() { db.drop() })
 	return db
 }
