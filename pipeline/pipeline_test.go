@@ -216,6 +216,27 @@ func TestAFencedInstanceStopsWhenItsSuccessorLives(t *testing.T) {
 	})
 }
 
+func TestAFencedInstanceWithoutASuccessorGoesOn(t *testing.T) {
+	// The brokers end the transaction of a process that was paused in the middle of a save, and shut it
+	// out as they would for a successor.
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{source: newFakeSource(tx{0x100, 0x120, 1})}
+		r.store = &fakeStore{record: &checkpoint.Record{Version: 1, Origin: origin, Timeline: 1, Fingerprint: "f1"}}
+		r.store.failNext = fault.New(fault.Fenced, "save", nil, "")
+		r.start(t)
+		time.Sleep(15 * time.Second)
+		if got := r.source.lastConfirmed(); got != 0x120 || r.source.conns != 2 {
+			t.Errorf("confirmed %v over %d connections, want 0/120 over 2", got, r.source.conns)
+		}
+		if err := r.finish(); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := r.sink.positions(), []event.Position{pos(0x100, 1)}; !slices.Equal(got, want) {
+			t.Errorf("written %v, want %v", got, want)
+		}
+	})
+}
+
 func TestAnInstanceThatWasReplacedMeanwhileStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &rig{source: newFakeSource(tx{0x100, 0x120, 1})}

@@ -2,6 +2,8 @@ package pipeline
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"sync"
 	"time"
@@ -37,6 +39,9 @@ type claim struct {
 	// lose ends the connection whose slot the claim rests on.
 	lose context.CancelCauseFunc
 }
+
+// errShutOut ends the connection of a writer that was shut out. It is no end of the pipeline yet.
+var errShutOut = errors.New("look who holds the slot")
 
 // save saves and confirms what is durable, again and again until work ends; then it waits for the
 // publisher, drains the sink, and does it for the last time. late bounds what goes on after work.
@@ -159,7 +164,7 @@ func (p *Pipeline) unclaim(err error) error {
 	switch {
 	case fault.Is(err, fault.Fenced):
 		c.fenced = true
-		c.lose(err)
+		c.lose(fmt.Errorf("%w: %w", errShutOut, err))
 	case fault.Retryable(err):
 		p.status.failed(Reconnecting, err)
 		select {

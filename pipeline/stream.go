@@ -26,7 +26,7 @@ func (p *Pipeline) stream(ctx, work context.Context) error {
 		switch {
 		case err == nil, work.Err() != nil:
 			return nil
-		case !fault.Retryable(err):
+		case !fault.Retryable(err) && !errors.Is(err, errShutOut):
 			return p.place(err)
 		case !p.isClaimed() && retry.since() > p.cfg.StartTimeout:
 			return p.place(err)
