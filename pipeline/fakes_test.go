@@ -3,7 +3,6 @@ package pipeline
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"maps"
 	"sync"
@@ -168,6 +167,7 @@ type fakeSink struct {
 	written []event.Position
 	hold    func(event.Position) bool
 	held    map[event.Position]event.Ack
+	refuse  map[event.Position]error // what Write answers
 	failed  chan struct{}
 	err     error
 }
@@ -191,6 +191,9 @@ func (s *fakeSink) Write(_ context.Context, ev event.Event, ack event.Ack) error
 		pos = ev.Pos
 	case *event.Truncate, *event.Begin, *event.Commit, *event.Progress:
 		return errors.New("not in the script")
+	}
+	if err := s.refuse[pos]; err != nil {
+		return err
 	}
 	s.written = append(s.written, pos)
 	ack.Expect(1)
@@ -324,7 +327,7 @@ func (r *rig) start(t *testing.T, script ...tx) *rig {
 	if r.store == nil {
 		r.store = &fakeStore{}
 	}
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	log := slog.New(slog.DiscardHandler)
 	p := New(Config{Name: "shop", Run: "r1", CreateSlot: true, StartTimeout: time.Minute}, r.source, r.sink, r.store, log, nil)
 	ctx, cancel := context.WithCancel(context.Background())
 	r.stop, r.ended = cancel, make(chan error, 1)

@@ -393,3 +393,18 @@ func TestACheckpointAheadOfTheServerIsRefusedWithTheSlotHeld(t *testing.T) {
 		}
 	})
 }
+
+func TestAnEventThatCannotBeWrittenEndsThePipeline(t *testing.T) {
+	// Whatever kind of error it is: the event is not given a second time.
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{sink: newFakeSink()}
+		r.sink.refuse = map[event.Position]error{pos(0x100, 2): fault.New(fault.KafkaUnavailable, "write", nil, "")}
+		r.start(t, tx{0x100, 0x120, 3})
+		if err := <-r.ended; !fault.Is(err, fault.KafkaUnavailable) {
+			t.Errorf("ended with %v", err)
+		}
+		if got := r.source.lastConfirmed(); got >= 0x120 {
+			t.Errorf("confirmed %v with a change left out", got)
+		}
+	})
+}

@@ -44,18 +44,21 @@ func (p *Pipeline) publish(ctx context.Context) error {
 	retry := p.newRetry("read the catalog")
 	for {
 		ev, err := p.source.Next(ctx)
+		if fault.Retryable(err) && ctx.Err() == nil {
+			retry.wait(ctx, err)
+			continue
+		}
 		if err == nil {
 			retry.healed()
+			// Whatever its error is, the event is taken and would be left out by going on.
 			err = p.handOver(ctx, ev)
 		}
 		switch {
 		case err == nil:
 		case ctx.Err() != nil:
 			return nil
-		case !fault.Retryable(err):
-			return p.place(err)
 		default:
-			retry.wait(ctx, err)
+			return p.place(err)
 		}
 	}
 }
