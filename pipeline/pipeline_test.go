@@ -408,3 +408,24 @@ func TestAnEventThatCannotBeWrittenEndsThePipeline(t *testing.T) {
 		}
 	})
 }
+
+func TestAMessageThatWasNotAskedForBeforeIsLeftOut(t *testing.T) {
+	// A run was stopped in mid-transaction; the next one has another prefix configured, and the server
+	// sends from the checkpoint on, which is before messages of that prefix.
+	sink := newFakeSink()
+	p := New(Config{Name: "shop", Run: "r1"}, newFakeSource(), sink, &fakeStore{}, slog.New(slog.DiscardHandler), nil)
+	p.cursor.resume(p.tracker, 0x180, pos(0x200, 1))
+	head := &event.Tx{Commit: 0x200}
+	for _, ev := range []event.Event{
+		&event.Message{Pos: pos(0x190, 0)}, &event.Message{Pos: pos(0x200, 0)},
+		&event.Begin{Tx: head}, &event.Change{Tx: head, Pos: pos(0x200, 1)}, &event.Change{Tx: head, Pos: pos(0x200, 2)}, &event.Commit{Tx: head, End: 0x220},
+		&event.Message{Pos: pos(0x230, 0)},
+	} {
+		if err := p.handOver(t.Context(), ev); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := sink.positions(), []event.Position{pos(0x200, 2), pos(0x230, 0)}; !slices.Equal(got, want) {
+		t.Errorf("written %v, want %v", got, want)
+	}
+}
