@@ -77,6 +77,15 @@ func serve(t *testing.T) *harness {
 	return h
 }
 
+// leaves stops the stream, which is no error, and waits for its end.
+func (h *harness) leaves(t *testing.T) {
+	t.Helper()
+	h.stop()
+	if err := <-h.ended; err != nil {
+		t.Errorf("ended with %v", err)
+	}
+}
+
 // listen notes what the client sends, and answers CopyDone as a server does.
 func (w *walsender) listen() {
 	var head [5]byte
@@ -184,10 +193,7 @@ func TestStatusGoesOutWhileNobodyTakesWhatWasRead(t *testing.T) {
 				t.Fatalf("flush %v, and nothing was confirmed", s.flush)
 			}
 		}
-		h.stop()
-		if err := <-h.ended; err != nil {
-			t.Fatal(err)
-		}
+		h.leaves(t)
 	})
 }
 
@@ -209,8 +215,7 @@ func TestFault37_AKeepaliveStormIsAnsweredTenTimesASecond(t *testing.T) {
 		if n := len(h.server.seen()); n < 50 || n > 110 {
 			t.Fatalf("%d answers in 10 s", n)
 		}
-		h.stop()
-		<-h.ended
+		h.leaves(t)
 		close(h.out)
 	})
 }
@@ -247,8 +252,7 @@ func TestFlushFollowsWhatIsConfirmedAndNeverWhatWasNotReceived(t *testing.T) {
 		if last := seen[len(seen)-1]; last.flush != 0x900 {
 			t.Errorf("update with everything confirmed: flush %v", last.flush)
 		}
-		h.stop()
-		<-h.ended
+		h.leaves(t)
 	})
 }
 
@@ -302,8 +306,7 @@ func TestFramesSurviveEveryCut(t *testing.T) {
 				t.Errorf("frame %d: %d bytes, want %d", i, len(got)-25, len(want[i]))
 			}
 		}
-		h.stop()
-		<-h.ended
+		h.leaves(t)
 	})
 }
 
@@ -320,8 +323,7 @@ func TestWhatNobodyHadRoomForIsHandedOverWhenThereIsSome(t *testing.T) {
 		if took := time.Since(began); took > 10*time.Millisecond {
 			t.Errorf("the end of the burst came after %s", took)
 		}
-		h.stop()
-		<-h.ended
+		h.leaves(t)
 	})
 }
 

@@ -44,7 +44,7 @@ func holder() settings {
 // shown fails where the secret can be read, also as hex or as Go spells it in bytes.
 func shown(t *testing.T, what, text string) {
 	t.Helper()
-	for _, form := range []string{canary, fmt.Sprintf("%x", canary), fmt.Sprintf("%X", canary), fmt.Sprintf("% x", canary), fmt.Sprint([]byte(canary))} {
+	for _, form := range []string{canary, fmt.Sprintf("%x", canary), fmt.Sprintf("%X", canary), fmt.Sprintf("% x", canary), fmt.Sprintf("%d", []byte(canary))} {
 		if strings.Contains(text, form) {
 			t.Errorf("%s shows the secret: %s", what, text)
 		}

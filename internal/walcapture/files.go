@@ -90,7 +90,7 @@ func (c Capture) WriteFrames(frames [][]byte) error {
 // statements reads a script. A statement ends at a semicolon at the end of a line; the line
 // "-- session NAME" has the following ones run in another session. Other comment lines are left out.
 func statements(path string) ([]statement, error) {
-	script, err := os.ReadFile(path) //nolint:gosec // the path is a case's
+	script, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read script: %w", err)
 	}

@@ -53,7 +53,7 @@ func Record(ctx context.Context, dsn, caseDir string) (frames [][]byte, err erro
 // startReplication starts the stream with the options walferry uses, and those of the case.
 func startReplication(ctx context.Context, stream *pgconn.PgConn, optionsFile string) error {
 	options := "proto_version '1', publication_names 'capture', messages 'true'"
-	more, err := os.ReadFile(optionsFile) //nolint:gosec // the path is a case's
+	more, err := os.ReadFile(optionsFile)
 	if err == nil {
 		options += ", " + strings.TrimSpace(string(more))
 	} else if !errors.Is(err, os.ErrNotExist) {
