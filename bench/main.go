@@ -174,31 +174,37 @@ func (r *rig) measure(ctx context.Context, l load, contenders []contender, repea
 	return results, r.dropSlots(ctx, slots)
 }
 
-// printTable prints the medians.
+// printTable prints the medians, and the range of the rates: a wide one means that the machine had other work.
 func printTable(out io.Writer, l load, contenders []contender, results [][]result) {
 	fmt.Fprintf(out, "\n%d rows in %s, median of %d:\n\n", l.rows, l.name, len(results[0]))
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "\trows/s\tof %s\tCPU s per million rows\tpeak RSS MB\t\n", contenders[0].name)
-	reference := l.rate(results[0])
+	fmt.Fprintf(w, "\trows/s\tlowest\thighest\tof %s\tCPU s per million rows\tpeak RSS MB\t\n", contenders[0].name)
+	seconds := func(r result) float64 { return r.took.Seconds() }
+	rows := float64(l.rows)
+	reference := rows / median(results[0], seconds)
 	for c, all := range results {
+		took := sorted(all, seconds)
+		rate := rows / median(all, seconds)
 		cpu := median(all, func(r result) float64 { return r.cpu.Seconds() })
 		rss := median(all, func(r result) float64 { return float64(r.peakRSS) / (1 << 20) })
-		fmt.Fprintf(w, "%s\t%.0f\t%.2f\t%.1f\t%.0f\t\n", contenders[c].name, l.rate(all), l.rate(all)/reference, cpu/float64(l.rows)*1e6, rss)
+		fmt.Fprintf(w, "%s\t%.0f\t%.0f\t%.0f\t%.2f\t%.1f\t%.0f\t\n", contenders[c].name,
+			rate, rows/took[len(took)-1], rows/took[0], rate/reference, cpu/rows*1e6, rss)
 	}
 	_ = w.Flush() // nothing to do about a standard output that is gone
 }
 
-func (l load) rate(results []result) float64 {
-	return float64(l.rows) / median(results, func(r result) float64 { return r.took.Seconds() })
+func median(results []result, of func(result) float64) float64 {
+	all := sorted(results, of)
+	return all[len(all)/2]
 }
 
-func median(results []result, of func(result) float64) float64 {
+func sorted(results []result, of func(result) float64) []float64 {
 	var all []float64
 	for _, r := range results {
 		all = append(all, of(r))
 	}
 	slices.Sort(all)
-	return all[len(all)/2]
+	return all
 }
 
 // cpuModel is the processor's name, where the system tells it.
