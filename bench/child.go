@@ -27,8 +27,8 @@ func startChild(ctx context.Context, logFile, path string, args ...string) (*chi
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = log.Close() }() // the child has its own
-	c := &child{cmd: exec.CommandContext(ctx, path, args...), ended: make(chan struct{})}
+	defer func() { _ = log.Close() }()                                                    // the child has its own
+	c := &child{cmd: exec.CommandContext(ctx, path, args...), ended: make(chan struct{})} //nolint:gosec // the contenders are listed in contenders
 	c.cmd.Stdout, c.cmd.Stderr = log, log
 	c.cmd.Cancel = func() error { return c.cmd.Process.Signal(syscall.SIGTERM) }
 	c.cmd.WaitDelay = 10 * time.Second

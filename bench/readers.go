@@ -111,8 +111,8 @@ func discard(conn io.Reader, end event.LSN, rests bool) error {
 		}
 		buf = buf[:len(buf)+n]
 		at := 0
-		for size := 0; len(buf)-at >= 5; at += size {
-			size = 1 + int(binary.BigEndian.Uint32(buf[at+1:]))
+		for len(buf)-at >= 5 {
+			size := 1 + int(binary.BigEndian.Uint32(buf[at+1:]))
 			if size > readBytes {
 				return errors.New("a message is larger than the buffer")
 			}
@@ -125,6 +125,7 @@ func discard(conn io.Reader, end event.LSN, rests bool) error {
 			case msg[0] == 'd' && size > 14 && event.LSN(binary.BigEndian.Uint64(msg[6:])) > end:
 				return nil
 			}
+			at += size
 		}
 		buf = buf[:copy(buf, buf[at:])]
 		if rests && n < longRead {
