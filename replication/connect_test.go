@@ -114,6 +114,19 @@ func TestURLWithoutItsSecrets(t *testing.T) {
 	}
 }
 
+// TestWrongPasswordWhereTLSIsTriedFirst: a server on loopback without TLS is tried with it and then
+// without; the refusal of the login is what counts.
+func TestWrongPasswordWhereTLSIsTriedFirst(t *testing.T) {
+	db := pgtest.Shared(t).Database()
+	c := configOf(db)
+	for mode, want := range map[string]fault.Code{"": fault.PostgresAuth, "?sslmode=prefer": fault.PostgresAuth, "?sslmode=require": fault.PostgresTLS} {
+		c.URL = "postgres://postgres:wrong@" + db.Server.Addr() + "/" + db.Name + mode
+		if _, err := c.connect(t.Context(), false); !fault.Is(err, want) {
+			t.Errorf("%q: %v, want %s", mode, err, want)
+		}
+	}
+}
+
 func TestPasswordIsReadAtEachConnect(t *testing.T) {
 	db := pgtest.Shared(t).Database()
 	db.Exec("CREATE ROLE rotated_" + db.Name + " LOGIN PASSWORD 'one'")

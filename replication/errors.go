@@ -38,7 +38,8 @@ func explain(op string, err error) error {
 }
 
 // explainConnect explains why there is no connection. With several hosts, or several ways to try
-// one, there are as many causes: one that may pass by itself goes before one that needs a person.
+// one, there are as many causes: one that may pass by itself goes before one that needs a person, and
+// what a server says to a login before that it has no TLS, which sslmode=prefer tries first.
 func explainConnect(ctx context.Context, err error) error {
 	const op = "connect to Postgres"
 	if errors.Is(ctx.Err(), context.Canceled) {
@@ -55,10 +56,7 @@ func explainConnect(ctx context.Context, err error) error {
 		if e == nil {
 			e = fault.Of(explain(op, attempt))
 		}
-		if e == nil {
-			continue
-		}
-		if first == nil || e.Code.Kind() == fault.KindRetry && first.Code.Kind() != fault.KindRetry {
+		if e != nil && (first == nil || precedence(e) < precedence(first)) {
 			first = e
 		}
 	}
@@ -70,6 +68,18 @@ func explainConnect(ctx context.Context, err error) error {
 	}
 	first.Err = whole
 	return first
+}
+
+// precedence tells which of several causes counts: the lowest, and among equals the first.
+func precedence(e *fault.Error) int {
+	switch {
+	case e.Code.Kind() == fault.KindRetry:
+		return 0
+	case e.Code != fault.PostgresTLS:
+		return 1
+	default:
+		return 2
+	}
 }
 
 // attempts are the errors of the single attempts that a connect made.
@@ -194,6 +204,8 @@ func notInState(pg *pgconn.PgError) (fault.Code, string) {
 	switch {
 	case pg.Code == "55000" && (pg.Routine == "LoadPublications" || has("publication")): // 18 goes on without it, with a warning
 		return fault.PublicationMissing, publicationHint
+	case has("being synchronized from the primary"): // until the standby is promoted, which may be any moment
+		return fault.PostgresUnavailable, "This server is a standby that keeps a copy of the slot for a failover; it streams once it is promoted. With several hosts in the URL add target_session_attrs=read-write, so that the primary is chosen."
 	case has("was not created in this database"):
 		return fault.SlotDatabase, "Point the URL at the database that the slot belongs to, or choose another slot name."
 	case has("physical replication slot"), pg.Code == "22023" && has("option "):
