@@ -38,6 +38,7 @@ func TestExplain(t *testing.T) {
 		{"a proxy that drops the replication option", &pgconn.PgError{Code: "42601", Message: `syntax error at or near "IDENTIFY_SYSTEM"`}, fault.PostgresSettings},
 		{"standby", &pgconn.PgError{Code: "25006", Message: "cannot execute CREATE PUBLICATION in a read-only transaction"}, fault.PostgresSettings},
 		{"decoding on a standby before 16", &pgconn.PgError{Code: "0A000", Message: "logical decoding cannot be used while in recovery"}, fault.PostgresSettings},
+		{"a synchronized slot of a standby, 17 and later", &pgconn.PgError{Code: "55000", Message: `cannot use replication slot "s" for logical decoding`, Detail: "This replication slot is being synchronized from the primary server.", Routine: "CreateDecodingContext"}, fault.PostgresUnavailable},
 		{"slot lost, 14", &pgconn.PgError{Code: "55000", Message: `cannot read from logical replication slot "s"`, Detail: "This slot has been invalidated because it exceeded the maximum reserved size."}, fault.SlotLost},
 		{"slot lost, 16", &pgconn.PgError{Code: "55000", Message: `can no longer get changes from replication slot "s"`}, fault.SlotLost},
 		{"slot lost, 18", &pgconn.PgError{Code: "55000", Message: `can no longer access replication slot "s"`, Detail: `This replication slot has been invalidated due to "wal_removed".`}, fault.SlotLost},
@@ -116,6 +117,10 @@ func TestStartErrors(t *testing.T) {
 	}
 	with := func(change func(*Config)) Config { d := c; change(&d); return d }
 	exec := func(sql string) { db.Exec(sql, c.Slot.Name+"_x") }
+	drop := func() { // the server says that a start failed before it lets go of the slot
+		exec("SELECT pg_terminate_backend(active_pid, 10000) FROM pg_replication_slots WHERE slot_name = $1 AND active")
+		exec("SELECT pg_drop_replication_slot($1)")
+	}
 
 	t.Run("no such slot", func(t *testing.T) {
 		err := startSlot(t, with(func(d *Config) { d.Slot.Name += "_none" }))
@@ -131,7 +136,7 @@ func TestStartErrors(t *testing.T) {
 	})
 	t.Run("other plugin", func(t *testing.T) {
 		exec("SELECT pg_create_logical_replication_slot($1, 'test_decoding')")
-		defer exec("SELECT pg_drop_replication_slot($1)")
+		defer drop()
 		err := startSlot(t, with(func(d *Config) { d.Slot.Name += "_x" }))
 		if !fault.Is(err, fault.SlotPlugin) {
 			t.Errorf("got %v", err)
@@ -139,7 +144,7 @@ func TestStartErrors(t *testing.T) {
 	})
 	t.Run("physical slot", func(t *testing.T) {
 		exec("SELECT pg_create_physical_replication_slot($1, true)")
-		defer exec("SELECT pg_drop_replication_slot($1)")
+		defer drop()
 		err := startSlot(t, with(func(d *Config) { d.Slot.Name += "_x" }))
 		if !fault.Is(err, fault.SlotPlugin) {
 			t.Errorf("got %v", err)
