@@ -205,7 +205,7 @@ func notInState(pg *pgconn.PgError) (fault.Code, string) {
 	case pg.Code == "55000" && (pg.Routine == "LoadPublications" || has("publication")): // 18 goes on without it, with a warning
 		return fault.PublicationMissing, publicationHint
 	case has("being synchronized from the primary"): // until the standby is promoted, which may be any moment
-		return fault.PostgresUnavailable, "This server is a standby that keeps a copy of the slot for a failover; it streams once it is promoted. With several hosts in the URL add target_session_attrs=read-write, so that the primary is chosen."
+		return fault.PostgresUnavailable, standbyHint
 	case has("was not created in this database"):
 		return fault.SlotDatabase, "Point the URL at the database that the slot belongs to, or choose another slot name."
 	case has("physical replication slot"), pg.Code == "22023" && has("option "):
@@ -223,6 +223,7 @@ const (
 	publicationHint = "Without it the changes of this time are lost to the slot. Create the publication again, and be aware that the slot cannot decode what was written while it was gone."
 	lostHint        = "The WAL is gone, and with it the changes after the checkpoint; only a new slot and a new copy of the tables can close the gap. To keep it from happening again raise max_slot_wal_keep_size, and watch the lag."
 	walLevelHint    = "ALTER SYSTEM SET wal_level = 'logical'; and restart Postgres (Amazon RDS: rds.logical_replication = 1; Cloud SQL: cloudsql.logical_decoding = on)."
+	standbyHint     = "A standby takes over once it is promoted. With several hosts in the URL add target_session_attrs=read-write, so that the primary is chosen."
 	poolerHint      = "The server does not understand replication connections. If PgBouncer or another pooler or proxy stands in between, connect to Postgres itself."
 )
 

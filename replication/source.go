@@ -104,14 +104,16 @@ func (s *Source) start(ctx context.Context) (event.Server, error) {
 		return event.Server{}, err
 	}
 	srv, err := s.cfg.serverState(ctx, conn)
-	if err == nil && srv.Slot != nil && srv.Slot.Active {
+	switch {
+	case err != nil:
+	case srv.Slot == nil:
+		err = unlessStandby(ctx, conn, fault.New(fault.SlotMissing, "start replication", fmt.Errorf("slot %s does not exist", s.cfg.Slot.Name), ""))
+	case srv.Slot.Active:
 		err = fault.New(fault.SlotBusy, "start replication", fmt.Errorf("slot %s is held by process %d", s.cfg.Slot.Name, srv.Slot.PID), "")
-	}
-	if err == nil && srv.Slot == nil {
-		err = fault.New(fault.SlotMissing, "start replication", fmt.Errorf("slot %s does not exist", s.cfg.Slot.Name), "")
-	}
-	if err == nil {
-		err = s.goesOn(srv)
+	default:
+		if err = s.goesOn(srv); err != nil {
+			err = unlessStandby(ctx, conn, err)
+		}
 	}
 	if err == nil && srv.Version >= unlimitedVersion {
 		_, err = simpleQuery(ctx, conn, "start replication", unlimitedSQL)
@@ -162,6 +164,19 @@ func (s *Source) goesOn(srv event.Server) error {
 			"compare the tables with what consumers hold before starting again.")
 	f.LSN = s.reached
 	return f
+}
+
+// unlessStandby returns the refusal of a server, as one to try again where the server is a standby: it
+// may be about to be promoted, be behind, or have answered because the primary restarts.
+func unlessStandby(ctx context.Context, conn *pgconn.PgConn, refusal error) error {
+	rows, err := simpleQuery(ctx, conn, "start replication", "SELECT pg_catalog.pg_is_in_recovery()")
+	if err != nil {
+		return err
+	}
+	if len(rows) == 1 && string(rows[0][0]) == "t" {
+		return fault.New(fault.PostgresUnavailable, "start replication", fmt.Errorf("a standby answers: %w", refusal), standbyHint)
+	}
+	return refusal
 }
 
 // adopt makes a stream of a connection in COPY mode. rest are bytes of the stream that came with

@@ -73,8 +73,8 @@ func TestFault10_GoesOn(t *testing.T) {
 	}
 }
 
-// TestFault10_ALaggingServerTakesOver: the server is replaced by an older copy of itself on a new
-// timeline, as a standby that lagged would be, while what was read is in no checkpoint yet.
+// TestFault10_ALaggingServerTakesOver: the server is replaced by an older copy of itself, a standby
+// that is then promoted, while what was read is in no checkpoint yet.
 func TestFault10_ALaggingServerTakesOver(t *testing.T) {
 	server := pgtest.Start(t, pgserver.Options{Settings: map[string]string{"restore_command": "false"}})
 	db := server.Database()
@@ -121,15 +121,22 @@ func TestFault10_ALaggingServerTakesOver(t *testing.T) {
 		if err := errors.Join(os.RemoveAll(data), os.Rename(copied, data)); err != nil {
 			t.Fatal(err)
 		}
-		installFile(t, data, "recovery.signal", nil)
+		installFile(t, data, "standby.signal", nil)
 	})
 	if err := <-ended; !fault.Retryable(err) {
 		t.Errorf("the stream of the lost server ended with %v", err)
 	}
-	for pgtest.Value[bool](db, "SELECT pg_is_in_recovery()") { // it takes connections before it is done
-		if t.Context().Err() != nil {
-			t.Fatal("the recovery does not end")
-		}
+	if _, err := s.Start(t.Context(), func() {}); !fault.Retryable(err) {
+		t.Errorf("before the promotion: got %v", err)
+	}
+	missing := New(c, slog.New(slog.DiscardHandler), nil)
+	missing.cfg.Slot.Name += "_x"
+	defer missing.Close()
+	if _, err := missing.Start(t.Context(), func() {}); !fault.Retryable(err) {
+		t.Errorf("without the slot, before the promotion: got %v", err)
+	}
+	if !pgtest.Value[bool](db, "SELECT pg_promote()") {
+		t.Fatal("the standby was not promoted")
 	}
 	if _, err := s.Start(t.Context(), func() {}); !fault.Is(err, fault.StreamDiverged) {
 		t.Errorf("got %v, want %s", err, fault.StreamDiverged)
