@@ -105,10 +105,12 @@ func (s *Server) file(name, text string) error {
 	return nil
 }
 
-// clusterID is what Kafka calls a Uuid: 16 random bytes in URL-safe base64 without padding.
+// clusterID is what Kafka calls a Uuid: 16 random bytes in URL-safe base64 without padding. The first
+// bit is 0, because an id that begins with - would be taken for an option.
 func clusterID() string {
 	var id [16]byte
 	_, _ = rand.Read(id[:]) // never fails
+	id[0] &= 0x7f
 	return base64.RawURLEncoding.EncodeToString(id[:])
 }
 
