@@ -247,6 +247,25 @@ func TestFailures(t *testing.T) {
 	}
 }
 
+// deleteTopic deletes a topic and waits until it takes no records any more: a broker answers before.
+func deleteTopic(t *testing.T, admin *kadm.Client, topic string) {
+	t.Helper()
+	if _, err := admin.DeleteTopic(t.Context(), topic); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for {
+		found, err := admin.ListTopics(ctx, topic)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if errors.Is(found[topic].Err, kerr.UnknownTopicOrPartition) {
+			return
+		}
+	}
+}
+
 // TestFault43_TopicDeleted deletes a topic under a running sink.
 func TestFault43_TopicDeleted(t *testing.T) {
 	for _, name := range []string{"kfake", "kafka"} {
@@ -268,9 +287,7 @@ func TestFault43_TopicDeleted(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer cl.Close()
-			if _, err := kadm.NewClient(cl).DeleteTopic(t.Context(), cfg.Pipeline+".public.orders"); err != nil {
-				t.Fatal(err)
-			}
+			deleteTopic(t, kadm.NewClient(cl), cfg.Pipeline+".public.orders")
 			start := time.Now()
 			write(t, k, a, s.insert(table, 1, "b"))
 			if err := waitFailed(t, k); !fault.Is(err, fault.TopicMissing) {
