@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -66,6 +67,15 @@ const (
 	unlimitedVersion = 170000
 )
 
+// noticed are the session options that have the server notice a client whose machine is gone, as this
+// side notices the server. By its system's own settings it would keep the lock of a set-up for hours.
+var noticed = map[string]string{
+	"tcp_keepalives_idle":     "15",
+	"tcp_keepalives_interval": "10",
+	"tcp_keepalives_count":    "3",
+	"tcp_user_timeout":        "30s",
+}
+
 // parse builds the connection's settings from the URL, the PG* environment, service file and
 // passfile, as libpq would, with the password of now and the pinned session options. The hosts of a
 // URL that names several are tried in turn.
@@ -90,18 +100,15 @@ func (c Config) parse(replication bool) (*pgx.ConnConfig, error) {
 			delete(cfg.RuntimeParams, name)
 		}
 	}
-	for name, value := range pinned {
-		cfg.RuntimeParams[name] = value
-	}
+	maps.Copy(cfg.RuntimeParams, pinned)
+	maps.Copy(cfg.RuntimeParams, noticed)
 	cfg.RuntimeParams["application_name"] = "walferry-" + c.Pipeline
 	cfg.MaxProtocolMessageBodyLen = maxSQLMessage
 	cfg.RuntimeParams["statement_timeout"] = statementTimeout
 	if replication {
 		cfg.MaxProtocolMessageBodyLen = maxStreamMessage
 		cfg.RuntimeParams["replication"] = "database"
-		for name, value := range unlimited {
-			cfg.RuntimeParams[name] = value
-		}
+		maps.Copy(cfg.RuntimeParams, unlimited)
 	}
 	if cfg.ConnectTimeout == 0 {
 		cfg.ConnectTimeout = connectTimeout
@@ -165,7 +172,7 @@ func hangUp(conn interface{ Close(context.Context) error }) error {
 // ours tells whether a session option of the URL or the environment is one that walferry sets.
 // Names of options are not case-sensitive to Postgres.
 func ours(name string) bool {
-	for _, options := range []map[string]string{pinned, unlimited} {
+	for _, options := range []map[string]string{pinned, noticed, unlimited} {
 		for p := range options {
 			if strings.EqualFold(p, name) {
 				return true
