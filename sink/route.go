@@ -2,6 +2,7 @@ package sink
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -47,12 +48,25 @@ func (k *Kafka) route(ctx context.Context, t *event.Table) (*route, error) {
 		}
 	}
 	r := &route{table: t.String(), plan: plan, topic: tp}
+	k.noteKey(r)
 	r.keyless = k.partition(tp, []byte(r.table))
 	if len(k.routes) >= maxRoutes {
 		clear(k.routes)
 	}
 	k.routes[t] = r
 	return r, nil
+}
+
+// noteKey reports a table whose key is made of other columns than before, by a change of the schema or
+// because the catalog knows the table no longer: a row's records go on under another key.
+func (k *Kafka) noteKey(r *route) {
+	key := r.plan.Key()
+	was, known := k.keys[r.table]
+	k.keys[r.table] = key
+	if known && !slices.Equal(was, key) {
+		k.log.Warn("the record key of a table has changed: records of one row may stand on two partitions, and only those of one partition are in order",
+			"table", r.table, "was", was, "key", key)
+	}
 }
 
 // topic returns the topic of a use, making sure of it the first time.

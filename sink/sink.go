@@ -55,6 +55,7 @@ type Kafka struct {
 	// What follows is Write's own.
 	encoder        encode.Encoder
 	routes         map[*event.Table]*route
+	keys           map[string][]string // the columns of each table's key, by its name
 	messageHeaders []encode.Header
 	batch          []*record // the records of one event
 	hash           kgo.TopicPartitioner
@@ -89,6 +90,7 @@ func New(cfg Config, b broker.Config, enc encode.Options, log *slog.Logger, m *M
 		window:         &window{limit: windowBytes, gauge: m.inflight.Store},
 		messageHeaders: encode.MessageHeaders(enc),
 		routes:         make(map[*event.Table]*route),
+		keys:           make(map[string][]string),
 		topics:         make(map[string]*topic),
 		hash:           kgo.StickyKeyPartitioner(nil).ForTopic(""),
 		failed:         make(chan struct{}),

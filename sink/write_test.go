@@ -3,6 +3,7 @@ package sink_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -173,6 +174,34 @@ func TestNewTableInMidStream(t *testing.T) {
 	if got := k.Partitions(); got[cfg.Pipeline+".public.late"] != 6 {
 		t.Errorf("partitions %v", got)
 	}
+}
+
+// TestKeyChangeIsReported gives a table another primary key in mid-run.
+func TestKeyChangeIsReported(t *testing.T) {
+	cfg, table := config(t), orders("orders")
+	var log logs
+	k, err := sink.New(cfg, broker.Config{Seeds: kafkatest.StartFake(t).ListenAddrs()}, encode.DefaultOptions(), slog.New(slog.NewTextHandler(&log, nil)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(k.Close)
+	if _, err := k.Open(t.Context(), []*event.Table{table}, nil); err != nil {
+		t.Fatal(err)
+	}
+	s, a := newStream(), new(ack)
+	wider, rekeyed := orders("orders"), orders("orders")
+	wider.Columns[1].Mod = 20
+	rekeyed.PrimaryKey = []int{1}
+	rekeyed.Columns[0].InIdentity, rekeyed.Columns[1].InIdentity = false, true
+	write(t, k, a, s.insert(table, 1, "a"), s.insert(wider, 2, "b"))
+	if strings.Contains(log.String(), "record key") {
+		t.Errorf("a change of another column is reported:\n%s", &log)
+	}
+	write(t, k, a, s.insert(rekeyed, 3, "c"), s.insert(rekeyed, 4, "d"))
+	if n := strings.Count(log.String(), "the record key of a table has changed"); n != 1 || !strings.Contains(log.String(), "was=[id] key=[note]") {
+		t.Errorf("reported %d times:\n%s", n, &log)
+	}
+	drain(t, k)
 }
 
 // TestBackPressure stops the broker from answering: Write blocks once the window is full, ends with

@@ -90,6 +90,15 @@ func (p *Plan) Table() *event.Table { return p.table }
 // HasKey tells whether the table's records have a key.
 func (p *Plan) HasKey() bool { return len(p.key) > 0 }
 
+// Key returns the names of the key's columns, none for a table without a key. The slice is made anew.
+func (p *Plan) Key() []string {
+	names := make([]string, len(p.key))
+	for i, at := range p.key {
+		names[i] = p.table.Columns[at].Name
+	}
+	return names
+}
+
 // Records returns the records that ch makes, in the order they are to be written. The slice is
 // shared and must not be changed.
 func (p *Plan) Records(ch *event.Change) []Record {
