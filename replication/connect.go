@@ -55,17 +55,15 @@ var pinned = map[string]string{
 var unlimited = map[string]string{
 	"statement_timeout": "0", // creating a slot takes as long as the longest transaction
 	"lock_timeout":      "0", // and that is a wait for a lock
-	// A server that works on a large transaction of which nothing is for us asks for a sign of life at
-	// half of this time, and else says nothing: see silence.
-	"wal_sender_timeout": "60s",
 }
 
-// unlimitedSQL lifts a limit on the time of a transaction, which the server counts while it sends one.
-// The option is there from 17 on, and an unknown one would end the connection.
-const (
-	unlimitedSQL     = "SET transaction_timeout = 0"
-	unlimitedVersion = 170000
-)
+// limitsSQL sets what a stream needs and not every server knows, or not every one should be told. A
+// transaction is timed while it is sent (from 17 on). And a server that works on a large transaction of
+// which nothing is for us asks for a sign of life at half of wal_sender_timeout, and else says nothing:
+// see silence.
+const limitsSQL = `
+SELECT pg_catalog.set_config(name, CASE name WHEN 'wal_sender_timeout' THEN '60s' ELSE '0' END, false)
+FROM pg_catalog.pg_settings WHERE name = 'transaction_timeout' OR name = 'wal_sender_timeout' AND setting::int > 60000`
 
 // noticed are the session options that have the server notice a client whose machine is gone, as this
 // side notices the server. By its system's own settings it would keep the lock of a set-up for hours.

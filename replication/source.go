@@ -115,8 +115,8 @@ func (s *Source) start(ctx context.Context) (event.Server, error) {
 			err = unlessStandby(ctx, conn, err)
 		}
 	}
-	if err == nil && srv.Version >= unlimitedVersion {
-		_, err = simpleQuery(ctx, conn, "start replication", unlimitedSQL)
+	if err == nil {
+		_, err = simpleQuery(ctx, conn, "start replication", limitsSQL)
 	}
 	if err != nil {
 		_ = conn.Close(context.WithoutCancel(ctx))

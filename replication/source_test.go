@@ -208,3 +208,28 @@ func TestLimitsOfTheDatabase(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestLimitsSQL: a long wal_sender_timeout is shortened, a short one left alone.
+func TestLimitsSQL(t *testing.T) {
+	db := pgtest.Shared(t).Database()
+	for setting, want := range map[string]string{"5min": "1min", "20s": "20s", "0": "0"} {
+		db.Exec("ALTER DATABASE " + db.Name + " SET wal_sender_timeout = '" + setting + "'")
+		conn, err := configOf(db).connect(t.Context(), true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := simpleQuery(t.Context(), conn, "test", limitsSQL); err != nil {
+			t.Fatal(err)
+		}
+		rows, err := simpleQuery(t.Context(), conn, "test", "SHOW wal_sender_timeout")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := string(rows[0][0]); got != want {
+			t.Errorf("%s became %s, want %s", setting, got, want)
+		}
+		if err := hangUp(conn); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -20,7 +20,7 @@ const (
 	replyEvery = 100 * time.Millisecond
 	// silence is how long the server may say nothing, though every status update asks it to,
 	// before the connection counts as dead. While it skips a large transaction it answers only at half
-	// of wal_sender_timeout, which is why that is set: see unlimited.
+	// of wal_sender_timeout, which is why that is bounded: see limitsSQL.
 	silence = 45 * time.Second
 )
 
