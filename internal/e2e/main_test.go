@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -35,6 +36,9 @@ func binary(t *testing.T) string {
 		if built.dir, built.err = os.MkdirTemp("", "walferry-e2e-"); built.err != nil {
 			return
 		}
+		if built.err = lookAtSources(); built.err != nil {
+			return
+		}
 		built.path = filepath.Join(built.dir, "walferry")
 		args := []string{"build", "-o", built.path}
 		if os.Getenv("WALFERRY_RACE") == "1" {
@@ -49,4 +53,16 @@ func binary(t *testing.T) string {
 		t.Fatalf("build walferry: %v", built.err)
 	}
 	return built.path
+}
+
+// lookAtSources looks at every file that the binary is built from. The tests do not import them, so that
+// go test would answer from its cache although they have changed.
+func lookAtSources() error {
+	return filepath.WalkDir(filepath.Join("..", ".."), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || filepath.Ext(path) != ".go" {
+			return err
+		}
+		_, err = os.Stat(path)
+		return err
+	})
 }
