@@ -19,10 +19,13 @@ func TerminateWalsenders(ctx context.Context, dsn, slot string) (int, error) {
 	return n, err
 }
 
-// Streaming tells whether a walsender reads the slot: from then on the load's changes are in it.
+// Streaming tells whether a walsender streams from the slot: from then on the load's changes are in it.
+// That one holds the slot is not enough, because so does the one that is just creating it.
 func Streaming(ctx context.Context, dsn, slot string) (bool, error) {
 	var yes bool
-	err := once(ctx, dsn, &yes, `SELECT coalesce(bool_or(active), false) FROM pg_replication_slots WHERE slot_name = $1`, slot)
+	err := once(ctx, dsn, &yes, `
+		SELECT count(*) > 0 FROM pg_replication_slots s JOIN pg_stat_replication r ON r.pid = s.active_pid
+		WHERE slot_name = $1 AND state IN ('catchup', 'streaming')`, slot)
 	return yes, err
 }
 
