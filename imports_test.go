@@ -31,7 +31,7 @@ var arrows = map[string][]string{
 	"sink":                 {"event", "fault", "vault", "sink/encode", "internal/broker"},
 	"pipeline":             {"event", "fault", "checkpoint"},
 	"config": {
-		"event", "fault", "vault", "checkpoint", "monitor", "replication", "sink", "sink/encode", "internal/broker",
+		"event", "fault", "vault", "checkpoint", "monitor", "replication", "sink", "sink/encode", "internal/broker", "pipeline",
 	},
 	"internal/broker": {"event", "fault", "vault"},
 	// Servers on this machine, for the demo and for tests.

@@ -36,6 +36,7 @@ const (
 type KafkaStore struct {
 	pipeline string
 	config   broker.Config
+	producer Producer // nil: the client of this store produces
 	log      *slog.Logger
 
 	// mu guards what follows.
@@ -50,9 +51,21 @@ type KafkaStore struct {
 	ours map[string]bool
 }
 
-// NewKafkaStore returns the store of a pipeline. It connects at the first call of a method.
-func NewKafkaStore(pipeline string, config broker.Config, log *slog.Logger) *KafkaStore {
-	return &KafkaStore{pipeline: pipeline, config: config, log: log}
+// Producer writes checkpoint records inside of transactions that hold more than them: the events
+// that the record covers. The store calls one method at a time.
+type Producer interface {
+	// Claim shuts out every other producer of the pipeline's transactional id, which it is told, and
+	// begins a transaction. Whatever was not committed is given up.
+	Claim(ctx context.Context, transactionalID string) error
+	// Commit adds the record to the transaction, commits it and begins the next one. After an error
+	// it is not known whether it was committed; go on with Claim.
+	Commit(ctx context.Context, record *kgo.Record) error
+}
+
+// NewKafkaStore returns the store of a pipeline. It connects at the first call of a method. With a
+// nil producer each record is written in a transaction of its own.
+func NewKafkaStore(pipeline string, config broker.Config, producer Producer, log *slog.Logger) *KafkaStore {
+	return &KafkaStore{pipeline: pipeline, config: config, producer: producer, log: log}
 }
 
 // Topic returns the name of the topic that holds the checkpoint of a pipeline.
@@ -101,11 +114,20 @@ func (s *KafkaStore) Acquire(ctx context.Context) (*Record, error) {
 // claim takes the transactional id. The claim comes first and the reading second: the record that
 // is read is the last that any other writer could have brought in.
 func (s *KafkaStore) claim(ctx context.Context) (*Record, error) {
-	if _, _, err := s.client.ProducerID(ctx); err != nil {
+	if err := s.fence(ctx); err != nil {
 		return nil, s.explain("claim the checkpoint", err)
 	}
 	s.claimed = true
 	return s.newest(ctx)
+}
+
+// fence shuts out the producers that had the transactional id before.
+func (s *KafkaStore) fence(ctx context.Context) error {
+	if s.producer != nil {
+		return s.producer.Claim(ctx, TransactionalID(s.pipeline))
+	}
+	_, _, err := s.client.ProducerID(ctx)
+	return err
 }
 
 // notSucceeded looks, before claiming again, whether another instance has taken over meanwhile. A
@@ -145,15 +167,27 @@ func (s *KafkaStore) Save(ctx context.Context, r Record) error {
 		return err
 	}
 	s.ours[r.Instance] = true // even if the save fails, it may have been written
-	if err := s.commitOrAbandon(ctx, value); err != nil {
+	record := &kgo.Record{Topic: Topic(s.pipeline), Key: []byte(s.pipeline), Value: value}
+	if s.producer == nil {
+		err = s.commitOrAbandon(ctx, record)
+	} else if err = s.commitWithEvents(ctx, record); err != nil {
+		s.claimed = false
+	}
+	if err != nil {
 		return s.explainSave(ctx, err)
 	}
 	return nil
 }
 
+func (s *KafkaStore) commitWithEvents(ctx context.Context, record *kgo.Record) error {
+	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
+	defer cancel()
+	return s.producer.Commit(ctx, record)
+}
+
 // commitOrAbandon commits, or closes the client when ctx ends or the time is up: the client by
 // itself would wait for the answer to a record that it has sent, however long that takes.
-func (s *KafkaStore) commitOrAbandon(ctx context.Context, value []byte) error {
+func (s *KafkaStore) commitOrAbandon(ctx context.Context, record *kgo.Record) error {
 	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
 	defer cancel()
 	client, closed := s.client, make(chan struct{})
@@ -161,7 +195,7 @@ func (s *KafkaStore) commitOrAbandon(ctx context.Context, value []byte) error {
 		client.Close()
 		close(closed)
 	})
-	err := s.commit(ctx, value)
+	err := s.commit(ctx, record)
 	abandoned := !stop()
 	if abandoned {
 		<-closed
@@ -172,12 +206,11 @@ func (s *KafkaStore) commitOrAbandon(ctx context.Context, value []byte) error {
 	return err
 }
 
-// commit writes one value in one transaction. After an error the producer must not be used again.
-func (s *KafkaStore) commit(ctx context.Context, value []byte) error {
+// commit writes one record in one transaction. After an error the producer must not be used again.
+func (s *KafkaStore) commit(ctx context.Context, record *kgo.Record) error {
 	if err := s.client.BeginTransaction(); err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
-	record := &kgo.Record{Topic: Topic(s.pipeline), Key: []byte(s.pipeline), Value: value}
 	if err := s.client.ProduceSync(ctx, record).FirstErr(); err != nil {
 		return fmt.Errorf("produce: %w", err)
 	}
@@ -225,9 +258,10 @@ func (s *KafkaStore) newClient() (*kgo.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.producer == nil {
+		opts = append(opts, kgo.TransactionalID(TransactionalID(s.pipeline)), kgo.TransactionTimeout(transactionTimeout))
+	}
 	client, err := kgo.NewClient(append(opts,
-		kgo.TransactionalID(TransactionalID(s.pipeline)),
-		kgo.TransactionTimeout(transactionTimeout),
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.ProducerLinger(0),
 		kgo.ProducerBatchCompression(kgo.NoCompression()),

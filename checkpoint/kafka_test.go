@@ -37,7 +37,7 @@ func onBothBrokers(t *testing.T, run func(t *testing.T, seed, pipeline string)) 
 
 func newKafkaStore(t *testing.T, seed, pipeline string) *KafkaStore {
 	t.Helper()
-	s := NewKafkaStore(pipeline, broker.Config{Seeds: []string{seed}, ClientID: "walferry-test"}, slog.New(slog.DiscardHandler))
+	s := NewKafkaStore(pipeline, broker.Config{Seeds: []string{seed}, ClientID: "walferry-test"}, nil, slog.New(slog.DiscardHandler))
 	t.Cleanup(func() { noError(t, s.Close()) })
 	return s
 }
@@ -280,7 +280,7 @@ func TestKafkaStoreUnknownOutcome(t *testing.T) {
 	noError(t, err)
 	defer cluster.Close()
 	ctx := t.Context()
-	s := NewKafkaStore("shop", broker.Config{Seeds: cluster.ListenAddrs()}, slog.New(slog.DiscardHandler))
+	s := NewKafkaStore("shop", broker.Config{Seeds: cluster.ListenAddrs()}, nil, slog.New(slog.DiscardHandler))
 	_, err = s.Acquire(ctx)
 	noError(t, err)
 	noError(t, s.Save(ctx, recordAt(10)))
@@ -313,7 +313,7 @@ func TestKafkaStoreSaveEndsWithItsContext(t *testing.T) {
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SleepOutOfOrder())
 	noError(t, err)
 	defer cluster.Close()
-	s := NewKafkaStore("shop", broker.Config{Seeds: cluster.ListenAddrs()}, slog.New(slog.DiscardHandler))
+	s := NewKafkaStore("shop", broker.Config{Seeds: cluster.ListenAddrs()}, nil, slog.New(slog.DiscardHandler))
 	_, err = s.Acquire(t.Context())
 	noError(t, err)
 
@@ -342,7 +342,7 @@ func TestKafkaStoreBrokersAway(t *testing.T) {
 	noError(t, err)
 	addrs := cluster.ListenAddrs()
 	cluster.Close()
-	s := NewKafkaStore("shop", broker.Config{Seeds: addrs}, slog.New(slog.DiscardHandler))
+	s := NewKafkaStore("shop", broker.Config{Seeds: addrs}, nil, slog.New(slog.DiscardHandler))
 	for range 2 {
 		_, err = s.Load(t.Context())
 		wantCode(t, err, fault.KafkaUnavailable)
@@ -412,7 +412,7 @@ func TestKafkaStoreWithoutPermission(t *testing.T) {
 			cluster := kafkatest.StartFake(t, kfake.EnableSASL(), kfake.EnableACLs(), kfake.User("PLAIN", "cdc", "pw", c.acls...))
 			s := NewKafkaStore("shop", broker.Config{Seeds: cluster.ListenAddrs(), SASL: broker.SASLConfig{
 				Mechanism: "plain", Username: "cdc", Password: vault.Credential{Text: vault.NewSecret("pw")}, AllowPlaintext: true,
-			}}, slog.New(slog.DiscardHandler))
+			}}, nil, slog.New(slog.DiscardHandler))
 			t.Cleanup(func() { noError(t, s.Close()) })
 			_, err := s.Acquire(t.Context())
 			if err == nil {

@@ -25,6 +25,8 @@ type Record struct {
 	// Partial is the last durable change of the transaction after End, zero where none of it is.
 	// Changes at or before it are not published again.
 	Partial event.Position `json:"partial,omitzero"`
+	// Split counts the parts of that transaction that were committed, zero without a Partial.
+	Split int `json:"split,omitempty"`
 	// Fingerprint is a hash of what decides the sequence of the stream: publication and options.
 	Fingerprint string `json:"fingerprint"`
 	// Partitions are the partition counts of the topics, by name.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/walferry/walferry/internal/broker"
+	"github.com/walferry/walferry/pipeline"
 	"github.com/walferry/walferry/replication"
 	"github.com/walferry/walferry/sink"
 	"github.com/walferry/walferry/sink/encode"
@@ -19,6 +20,8 @@ type Config struct {
 	Kafka    broker.Config
 	Sink     sink.Config
 	Delivery Delivery
+	// Transactions are the limits of exactly_once.
+	Transactions pipeline.Transactions
 	// Format is the format of the records; json today.
 	Format     string
 	Events     encode.Options
@@ -32,8 +35,11 @@ type Config struct {
 // Delivery is a guarantee.
 type Delivery string
 
-// AtLeastOnce repeats records after a crash and loses none.
-const AtLeastOnce Delivery = "at_least_once"
+// The guarantees.
+const (
+	AtLeastOnce Delivery = "at_least_once" // repeats records after a crash and loses none
+	ExactlyOnce Delivery = "exactly_once"  // a read_committed consumer sees each record once
+)
 
 // Checkpoint says where the checkpoint is kept.
 type Checkpoint struct {

@@ -8,11 +8,16 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/walferry/walferry/fault"
+	"github.com/walferry/walferry/pipeline"
 	"github.com/walferry/walferry/sink"
 	"github.com/walferry/walferry/sink/encode"
 )
+
+// maxOpenLimit leaves time for a commit before the brokers give a transaction up.
+const maxOpenLimit = 30 * time.Second
 
 // maxFile bounds what is read of a configuration file. Ours have kilobytes.
 const maxFile = 1 << 20
@@ -32,7 +37,8 @@ func Load(path string, flags Flags, env func(string) (string, bool)) (Config, er
 	cfg.Postgres = d.postgres(s)
 	cfg.Kafka = d.kafka(s)
 	cfg.Sink = d.sink(s, cfg)
-	d.delivery(s.Delivery)
+	d.delivery(s)
+	cfg.Transactions = d.transactions(s.Transactions)
 	d.oneOf("format", s.Format, "json")
 	cfg.Events = d.events(s.Events)
 	cfg.Checkpoint = d.checkpoint(s.Checkpoint)
@@ -127,16 +133,32 @@ func (d *decoder) oneOf(key, value string, set ...string) {
 	d.reject(key, "%s", text)
 }
 
-func (d *decoder) delivery(value string) {
-	if value == "exactly_once" {
+func (d *decoder) delivery(s settings) {
+	d.oneOf("delivery", s.Delivery, string(AtLeastOnce), string(ExactlyOnce))
+	if Delivery(s.Delivery) == ExactlyOnce && Store(s.Checkpoint.Store) == StoreFile {
 		d.add(problem{
 			at: d.placeOf("delivery"), key: "delivery", code: fault.DeliveryUnsupported,
-			text: "exactly_once does not exist yet",
-			hint: "Use at_least_once: records repeat after a crash only, and each carries its position, by which a consumer can drop repeats.",
+			text: "exactly_once needs the checkpoint in the brokers, where it is committed together with the records; checkpoint.store is file",
+			hint: "Remove checkpoint.store, or use at_least_once.",
 		})
-		return
 	}
-	d.oneOf("delivery", value, string(AtLeastOnce))
+}
+
+// transactions checks the limits of exactly_once.
+func (d *decoder) transactions(s transactionSettings) pipeline.Transactions {
+	if s.MaxRows < 1 {
+		d.reject("transactions.max_rows", "%d is not a number of rows above zero", s.MaxRows)
+	}
+	if s.MaxBytes < 1<<20 {
+		d.reject("transactions.max_bytes", "%d is too small; want 1048576 or more", s.MaxBytes)
+	}
+	if s.MaxOpen > maxOpenLimit {
+		d.reject("transactions.max_open", "%s is too long: the brokers end a transaction after a minute; want %s or less", s.MaxOpen, maxOpenLimit)
+	}
+	if s.Interval > s.MaxOpen {
+		d.reject("transactions.interval", "%s is longer than transactions.max_open", s.Interval)
+	}
+	return pipeline.Transactions{Interval: s.Interval, MaxRows: int64(s.MaxRows), MaxBytes: int64(s.MaxBytes), MaxOpen: s.MaxOpen}
 }
 
 func (d *decoder) events(s eventSettings) encode.Options {

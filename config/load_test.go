@@ -18,6 +18,7 @@ import (
 
 	"github.com/walferry/walferry/fault"
 	"github.com/walferry/walferry/internal/broker"
+	"github.com/walferry/walferry/pipeline"
 	"github.com/walferry/walferry/replication"
 	"github.com/walferry/walferry/sink"
 	"github.com/walferry/walferry/sink/encode"
@@ -121,6 +122,7 @@ func TestLoadEveryKey(t *testing.T) {
 			Messages: true,
 		},
 		Delivery: AtLeastOnce, Format: "json",
+		Transactions: pipeline.Transactions{Interval: 50 * time.Millisecond, MaxRows: 1000, MaxBytes: 1 << 20, MaxOpen: 10 * time.Second},
 		Events:       encode.Options{NumericAsNumber: true, Int8AsString: true, Headers: []string{"op", "table"}},
 		Checkpoint:   Checkpoint{Store: StoreFile, Path: "shop.checkpoint"},
 		StartTimeout: 2 * time.Minute,
@@ -151,7 +153,7 @@ func TestLoadDefaults(t *testing.T) {
 			Pipeline: "walferry", Compression: "lz4", Keys: map[string][]string{},
 			Topics: sink.TopicConfig{Name: "{name}.{schema}.{table}", Create: true, Partitions: 6, ReplicationFactor: -1},
 		},
-		Delivery: AtLeastOnce, Format: "json", Events: encode.DefaultOptions(),
+		Delivery: AtLeastOnce, Transactions: pipeline.DefaultTransactions(), Format: "json", Events: encode.DefaultOptions(),
 		Checkpoint: Checkpoint{Store: StoreKafka}, StartTimeout: time.Minute,
 		HTTP: HTTP{Listen: "127.0.0.1:9630"}, Log: Log{Level: slog.LevelInfo, Format: "text"},
 	}

@@ -1,20 +1,25 @@
 package config
 
-import "time"
+import (
+	"time"
+
+	"github.com/walferry/walferry/pipeline"
+)
 
 // settings is the file as it is written: its keys, types and defaults. The tags are the keys, so
 // this is the one list of them; docs/configuration.md is tested against it.
 type settings struct {
-	Name         string             `yaml:"name"`
-	Postgres     postgresSettings   `yaml:"postgres"`
-	Kafka        kafkaSettings      `yaml:"kafka"`
-	Delivery     string             `yaml:"delivery"`
-	Format       string             `yaml:"format"`
-	Events       eventSettings      `yaml:"events"`
-	Checkpoint   checkpointSettings `yaml:"checkpoint"`
-	StartTimeout time.Duration      `yaml:"start_timeout"`
-	HTTP         httpSettings       `yaml:"http"`
-	Log          logSettings        `yaml:"log"`
+	Name         string              `yaml:"name"`
+	Postgres     postgresSettings    `yaml:"postgres"`
+	Kafka        kafkaSettings       `yaml:"kafka"`
+	Delivery     string              `yaml:"delivery"`
+	Transactions transactionSettings `yaml:"transactions"`
+	Format       string              `yaml:"format"`
+	Events       eventSettings       `yaml:"events"`
+	Checkpoint   checkpointSettings  `yaml:"checkpoint"`
+	StartTimeout time.Duration       `yaml:"start_timeout"`
+	HTTP         httpSettings        `yaml:"http"`
+	Log          logSettings         `yaml:"log"`
 }
 
 type postgresSettings struct {
@@ -93,6 +98,13 @@ type httpSettings struct {
 	Listen string `yaml:"listen"`
 }
 
+type transactionSettings struct {
+	Interval time.Duration `yaml:"interval"`
+	MaxRows  int           `yaml:"max_rows"`
+	MaxBytes int           `yaml:"max_bytes"`
+	MaxOpen  time.Duration `yaml:"max_open"`
+}
+
 type logSettings struct {
 	Level  string `yaml:"level"`
 	Format string `yaml:"format"`
@@ -131,6 +143,7 @@ func defaultSettings() settings {
 			Oversize:    "stop",
 		},
 		Delivery:     string(AtLeastOnce),
+		Transactions: defaultTransactions(),
 		Format:       "json",
 		Events:       eventSettings{Tombstones: true, Numeric: "string", Int8: "number"},
 		Checkpoint:   checkpointSettings{Store: string(StoreKafka)},
@@ -138,4 +151,9 @@ func defaultSettings() settings {
 		HTTP:         httpSettings{Listen: "127.0.0.1:9630"},
 		Log:          logSettings{Level: "info", Format: "text"},
 	}
+}
+
+func defaultTransactions() transactionSettings {
+	t := pipeline.DefaultTransactions()
+	return transactionSettings{Interval: t.Interval, MaxRows: int(t.MaxRows), MaxBytes: int(t.MaxBytes), MaxOpen: t.MaxOpen}
 }

@@ -21,6 +21,9 @@ type Tx struct {
 	XID uint32
 	// Commit is the LSN of the commit record: the first half of every Position in it.
 	Commit LSN
+	// Split counts the parts of this transaction that were published before, where it is too large
+	// to become visible at once. The pipeline sets it; a source leaves it zero.
+	Split int
 	// Time is the commit time by the server's clock, in UTC, to the microsecond. It need not rise.
 	Time time.Time
 }

@@ -72,6 +72,7 @@ const (
 	CheckpointTimeline Code = "checkpoint_timeline"
 	CheckpointInvalid  Code = "checkpoint_invalid"
 	CheckpointNewer    Code = "checkpoint_newer"
+	CheckpointOptions  Code = "checkpoint_options"
 	CheckpointTopic    Code = "checkpoint_topic"
 	CheckpointFile     Code = "checkpoint_file"
 
@@ -106,7 +107,7 @@ type meaning struct {
 var meanings = map[Code]meaning{
 	ConfigInvalid:       {KindConfig, "the configuration is not valid"},
 	PasswordInArguments: {KindConfig, "a password stands in the arguments, where every user of the machine can read it"},
-	DeliveryUnsupported: {KindConfig, "this delivery guarantee does not exist yet"},
+	DeliveryUnsupported: {KindConfig, "the checkpoint store cannot give this delivery guarantee"},
 	SASLWithoutTLS:      {KindConfig, "SASL without TLS would send credentials in the open"},
 
 	PostgresUnavailable: {KindRetry, "Postgres cannot be reached"},
@@ -140,6 +141,7 @@ var meanings = map[Code]meaning{
 	CheckpointTimeline: {KindPerson, "the server's history left the checkpoint's timeline before the checkpoint"},
 	CheckpointInvalid:  {KindPerson, "the checkpoint cannot be read"},
 	CheckpointNewer:    {KindPerson, "the checkpoint was written by a newer walferry"},
+	CheckpointOptions:  {KindPerson, "publication or options changed in the middle of a transaction that was split"},
 	CheckpointTopic:    {KindPerson, "the checkpoint topic is not fit for a checkpoint"},
 	CheckpointFile:     {KindPerson, "the checkpoint file cannot be used"},
 

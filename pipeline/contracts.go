@@ -10,7 +10,7 @@ import (
 // Source is a database's committed changes, read through a slot that one instance holds at a time.
 //
 // The calls come in this order: Prepare, then for each connection Start, then Run in one goroutine
-// while Next is called in another. Confirm may be called at any time from anywhere.
+// while Next is called in another; both have returned before the next Start. Confirm may be called at any time from anywhere.
 type Source interface {
 	// Prepare checks server, role, tables and publication over a connection of its own, creates
 	// the publication where it may, and reports what it found. Until the Setup is closed no other
@@ -25,10 +25,11 @@ type Source interface {
 	// a last status, gives the slot back and returns nil) or the connection is lost. A slow caller
 	// of Next never delays a status.
 	Run(ctx context.Context) error
-	// Next blocks for the next event. The event is valid until the next call. After a lost
-	// connection it goes on with the first event of the next one: a transaction that was cut off
-	// begins again. It returns ctx.Err() when ctx ends.
-	Next(ctx context.Context) (event.Event, error)
+	// Next blocks for the next event of this connection; before it blocks it calls dry. The event is
+	// valid until the next call. A connection begins with whole transactions: one that was cut off
+	// by the end of the connection before begins again. Next returns ctx.Err() when ctx ends. After a
+	// retryable error the next call tries the same again.
+	Next(ctx context.Context, dry func()) (event.Event, error)
 	// Received is the highest LSN that the server has named on the newest connection.
 	Received() event.LSN
 	// Unpublished names the configured tables that the publication does not hold any more: dropped
@@ -73,6 +74,17 @@ type Sink interface {
 	Partitions() map[string]int32
 	// Close releases the connections. Records that are not acknowledged are given up.
 	Close()
+}
+
+// Transactional is a Sink whose records become visible together with the checkpoint that covers
+// them: Store.Save commits what was written before the last Hold.
+type Transactional interface {
+	Sink
+	// Hold ends what the next Save commits. Write goes on meanwhile; what it brings belongs to the
+	// transaction after, within the same bound of bytes.
+	Hold()
+	// Size returns how many records and bytes were written since the last Hold.
+	Size() (records, bytes int64)
 }
 
 // Store keeps one checkpoint record.

@@ -28,17 +28,19 @@ type tx struct {
 
 // fakeSource sends the script from the slot's confirmed position on, on each connection.
 type fakeSource struct {
-	mu        sync.Mutex
-	script    []tx
-	slot      *event.Slot
-	confirmed []event.LSN // each call of Confirm
-	progress  event.LSN   // a keepalive behind the script, zero for none
-	cutAfter  int         // rows after which the first connection breaks; 0 means never
-	busy      bool        // somebody else holds the slot
-	breakRun  chan error  // ends Run with this error
-	conns     int
-	events    chan event.Event
-	taken     chan struct{}
+	mu         sync.Mutex
+	script     []tx
+	slot       *event.Slot
+	confirmed  []event.LSN   // each call of Confirm
+	progress   event.LSN     // a keepalive behind the script, zero for none
+	cutAfter   int           // rows after which the first connection breaks; 0 means never
+	stallAfter int           // rows after which nothing more comes; 0 means never
+	pace       time.Duration // between two transactions
+	busy       bool          // somebody else holds the slot
+	breakRun   chan error    // ends Run with this error
+	conns      int
+	events     chan event.Event
+	taken      chan struct{}
 }
 
 func newFakeSource(script ...tx) *fakeSource {
@@ -96,6 +98,7 @@ func (s *fakeSource) Run(ctx context.Context) error {
 		if t.commit < from {
 			continue
 		}
+		time.Sleep(s.pace)
 		head := &event.Tx{Commit: t.commit, XID: uint32(t.commit)}
 		events := []event.Event{&event.Begin{Tx: head}}
 		for i := 1; i <= t.rows; i++ {
@@ -107,6 +110,10 @@ func (s *fakeSource) Run(ctx context.Context) error {
 			}
 			if _, row := ev.(*event.Change); row {
 				sent++
+			}
+			if s.stallAfter > 0 && sent == s.stallAfter {
+				<-ctx.Done()
+				return nil
 			}
 			if cut > 0 && sent == cut {
 				return fault.New(fault.PostgresUnavailable, "stream", errors.New("cut"), "")
@@ -133,7 +140,13 @@ func (s *fakeSource) send(ctx context.Context, ev event.Event) bool {
 	}
 }
 
-func (s *fakeSource) Next(ctx context.Context) (event.Event, error) {
+func (s *fakeSource) Next(ctx context.Context, dry func()) (event.Event, error) {
+	select {
+	case ev := <-s.events:
+		return ev, nil
+	default:
+		dry()
+	}
 	select {
 	case ev := <-s.events:
 		return ev, nil

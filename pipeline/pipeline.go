@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/walferry/walferry/checkpoint"
 	"github.com/walferry/walferry/event"
 	"github.com/walferry/walferry/fault"
 )
@@ -25,6 +24,8 @@ type Config struct {
 	CreateSlot, AdoptSlot bool
 	// StartTimeout is how long servers may be unreachable at start.
 	StartTimeout time.Duration
+	// Transactions are the limits of a pipeline that delivers exactly once.
+	Transactions Transactions
 }
 
 const (
@@ -47,12 +48,13 @@ type Pipeline struct {
 	store   Store
 	log     *slog.Logger
 	metrics *Metrics
-	tracker *checkpoint.Tracker
 
-	// claimed is closed when the checkpoint was read for the first time with the slot held:
-	// publisher then knows where to begin.
+	delivery   delivery
+	publishing chan struct{} // of one: full while publish runs; who fills it knows that nothing is published
+	cursor     cursor        // publish's alone, but for what delivery says
+
+	// claimed is closed when the checkpoint was read for the first time with the slot held.
 	claimed chan struct{}
-	cursor  cursor
 
 	fingerprint string // of publication and options, as set-up found them
 	claim       claim
@@ -60,14 +62,22 @@ type Pipeline struct {
 	status      status
 }
 
-// New makes a pipeline; it does no I/O. A nil Metrics counts nothing.
+// New makes a pipeline that delivers at least once; it does no I/O. A nil Metrics counts nothing.
 func New(cfg Config, source Source, sink Sink, store Store, log *slog.Logger, m *Metrics) *Pipeline {
 	p := &Pipeline{
 		cfg: cfg, source: source, sink: sink, store: store, log: log, metrics: m,
-		tracker: checkpoint.NewTracker(),
-		claimed: make(chan struct{}), reclaim: make(chan struct{}, 1),
+		claimed: make(chan struct{}), reclaim: make(chan struct{}, 1), publishing: make(chan struct{}, 1),
 	}
+	p.delivery = newAtLeastOnce(p)
 	p.status.set(Starting)
+	return p
+}
+
+// NewExactlyOnce makes a pipeline that delivers exactly once: store must save by committing what was
+// written to sink.
+func NewExactlyOnce(cfg Config, source Source, sink Transactional, store Store, log *slog.Logger, m *Metrics) *Pipeline {
+	p := New(cfg, source, sink, store, log, m)
+	p.delivery = newExactlyOnce(p, sink, cfg.Transactions)
 	return p
 }
 
@@ -86,9 +96,10 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	return errors.Join(err, p.release())
 }
 
-// run holds every long-lived goroutine of a pipeline. They stop in this order: publish, because
-// work has ended; save, which waits for publish, drains the sink and saves and confirms the last
-// position; stream, which save ends by endStream, so that the server hears of that position.
+// run holds every long-lived goroutine of a pipeline; those of a connection stand in session. They
+// stop in this order: publish, because work has ended; the delivery, which waits for publish and
+// makes the last position durable; stream, which the delivery ends by endStream, so that the server
+// hears of that position.
 func (p *Pipeline) run(ctx context.Context) error {
 	group, work := errgroup.WithContext(ctx)
 	// What must be finished after a stop goes on under late, which ends some seconds after work.
@@ -100,11 +111,9 @@ func (p *Pipeline) run(ctx context.Context) error {
 	})()
 	streaming, endStream := context.WithCancel(late)
 	defer endStream()
-	published := make(chan struct{})
 
 	group.Go(func() error { return p.stream(streaming, work) })
-	group.Go(func() error { defer close(published); return p.publish(work) })
-	group.Go(func() error { defer endStream(); return p.save(work, late, published) })
+	group.Go(func() error { defer endStream(); return p.delivery.run(work, late) })
 	group.Go(func() error { return p.failed(work) })
 	group.Go(func() error { return p.watchTables(work) })
 	return group.Wait()

@@ -13,7 +13,7 @@ import (
 // prepare makes everything ready that a first connection needs: publication, topics, slot. Servers
 // that cannot be reached are tried again until StartTimeout.
 func (p *Pipeline) prepare(ctx context.Context) error {
-	retry := p.newRetry("start")
+	retry := newRetry(p.log, "start")
 	for {
 		err := p.setUp(ctx)
 		switch {

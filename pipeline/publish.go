@@ -3,11 +3,16 @@ package pipeline
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
 
-	"github.com/walferry/walferry/checkpoint"
 	"github.com/walferry/walferry/event"
 	"github.com/walferry/walferry/fault"
 )
+
+// finishFor is how long a stop lets the transaction at hand come to its end before it is cut off.
+const finishFor = 2 * time.Second
 
 // cursor is the publisher's place in the stream. The stream repeats itself, after each connection
 // from the slot's confirmed position on; the cursor is what keeps a repeat from being published.
@@ -17,33 +22,65 @@ type cursor struct {
 	done event.LSN
 	// last is the last change handed to the sink, or durable before this run.
 	last event.Position
-	// unit is the transaction that is being handed over, nil between transactions. It stays open
-	// while a lost connection is made again.
-	unit   *checkpoint.Unit
-	commit event.LSN // of unit
+	// open tells that a transaction is being handed over: the one that commits at commit. It stays
+	// open while a lost connection is made again.
+	open   bool
+	commit event.LSN
+	tx     *event.Tx // as the source sent it last
+	// ack is told of the records of that transaction.
+	ack event.Ack
+	// split counts the parts of it that were committed by themselves.
+	split int
 	// skip tells that the transaction at hand was done before.
 	skip bool
 }
 
-// resume sets the cursor of a run that begins after end, and after partial in the next transaction.
-func (c *cursor) resume(t *checkpoint.Tracker, end event.LSN, partial event.Position) {
-	c.done, c.last = end, partial
-	t.Progress(end)
-	if !partial.IsZero() {
-		c.unit, c.commit = t.Open(), partial.Commit
+// partial returns the last change that was handed over of the open transaction, zero for none.
+func (c *cursor) partial() event.Position {
+	if c.open && c.last.Commit == c.commit {
+		return c.last
 	}
+	return event.Position{}
 }
 
-// publish hands the source's events to the sink until ctx ends.
-func (p *Pipeline) publish(ctx context.Context) error {
+// publish hands the source's events to the sink, from the moment the checkpoint is claimed until ctx
+// ends. When work ends it goes on to the end of the transaction at hand, for a moment.
+func (p *Pipeline) publish(ctx, work context.Context, log *slog.Logger, claimed <-chan struct{}) error {
 	select {
-	case <-p.claimed:
+	case p.publishing <- struct{}{}:
+		defer func() { <-p.publishing }()
+	case <-work.Done():
+		return nil
+	}
+	select {
+	case <-claimed:
+	case <-work.Done():
+		return nil
 	case <-ctx.Done():
 		return nil
 	}
-	retry := p.newRetry("read the catalog")
-	for {
-		ev, err := p.source.Next(ctx)
+	defer p.delivery.halt()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var resting atomic.Bool // between transactions, with nothing to read
+	defer context.AfterFunc(work, func() {
+		if resting.Load() {
+			cancel()
+		}
+		hurry := time.AfterFunc(finishFor, cancel)
+		context.AfterFunc(ctx, func() { hurry.Stop() })
+	})()
+	dry := func() {
+		p.delivery.dry()
+		resting.Store(!p.cursor.open)
+		if work.Err() != nil && !p.cursor.open {
+			cancel()
+		}
+	}
+	retry := newRetry(log, "read the catalog")
+	for work.Err() == nil || p.cursor.open {
+		ev, err := p.source.Next(ctx, dry)
+		resting.Store(false)
 		if fault.Retryable(err) && ctx.Err() == nil {
 			retry.wait(ctx, err)
 			continue
@@ -51,7 +88,7 @@ func (p *Pipeline) publish(ctx context.Context) error {
 		if err == nil {
 			retry.healed()
 			// Whatever its error is, the event is taken and would be left out by going on.
-			err = p.handOver(ctx, ev)
+			err = p.delivery.handOver(ctx, ev)
 		}
 		switch {
 		case err == nil:
@@ -61,6 +98,7 @@ func (p *Pipeline) publish(ctx context.Context) error {
 			return p.place(err)
 		}
 	}
+	return nil
 }
 
 // handOver moves the cursor over one event and writes what is new.
@@ -80,14 +118,14 @@ func (p *Pipeline) handOver(ctx context.Context, ev event.Event) error {
 		return p.write(ctx, ev, ev.Pos)
 	case *event.Commit:
 		if !c.skip {
-			c.unit.Close(ev.End)
-			c.unit, c.done = nil, ev.End
+			p.delivery.end(ev.End)
+			c.open, c.ack, c.done = false, nil, ev.End
 		}
 		c.skip = false
 	case *event.Progress:
 		// While a cut-off transaction waits to be sent again nothing behind it counts.
-		if c.unit == nil && ev.LSN > c.done {
-			p.tracker.Progress(ev.LSN)
+		if !c.open && ev.LSN > c.done {
+			p.delivery.progress(ev.LSN)
 			c.done = ev.LSN
 		}
 	}
@@ -100,11 +138,13 @@ func (p *Pipeline) begin(ev *event.Begin) error {
 	c.skip = ev.Tx.Commit < c.done
 	switch {
 	case c.skip:
-	case c.unit == nil:
-		c.unit, c.commit = p.tracker.Open(), ev.Tx.Commit
+		return nil
+	case !c.open:
+		c.open, c.commit, c.ack, c.split = true, ev.Tx.Commit, p.delivery.begin(), 0
 	case ev.Tx.Commit != c.commit:
 		return c.diverged(ev.Tx.Commit)
 	}
+	c.tx, ev.Tx.Split = ev.Tx, c.split
 	return nil
 }
 
@@ -124,7 +164,7 @@ func (p *Pipeline) write(ctx context.Context, ev event.Event, pos event.Position
 		p.metrics.repeated()
 		return nil
 	}
-	if err := p.sink.Write(ctx, ev, c.unit); err != nil {
+	if err := p.sink.Write(ctx, ev, c.ack); err != nil {
 		return err
 	}
 	c.last = pos
@@ -140,20 +180,19 @@ func (p *Pipeline) single(ctx context.Context, ev *event.Message) error {
 		return nil
 	}
 	switch {
-	case c.unit != nil && ev.Pos.Commit <= c.commit:
+	case c.open && ev.Pos.Commit <= c.commit:
 		// It comes ahead of the open transaction and was left out the first time: its prefix was not
 		// configured by the run that published the first part of that.
 		p.metrics.repeated()
 		return nil
-	case c.unit != nil:
+	case c.open:
 		return c.diverged(ev.Pos.Commit)
 	}
-	unit := p.tracker.Open()
-	if err := p.sink.Write(ctx, ev, unit); err != nil {
-		unit.Close(0)
+	if err := p.sink.Write(ctx, ev, p.delivery.begin()); err != nil {
+		p.delivery.end(0)
 		return err
 	}
 	c.last, c.done = ev.Pos, ev.Pos.Commit
-	unit.Close(c.done)
+	p.delivery.end(c.done)
 	return nil
 }

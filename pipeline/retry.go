@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -12,7 +13,7 @@ import (
 // retry waits between attempts, longer each time and never the same time twice, and logs once when
 // something breaks and once when it works again.
 type retry struct {
-	p      *Pipeline
+	log    *slog.Logger
 	what   string
 	delays *backoff.ExponentialBackOff
 	broken time.Time  // when the first attempt failed, zero while all is well
@@ -25,10 +26,10 @@ const (
 	maxDelay   = 5 * time.Second
 )
 
-func (p *Pipeline) newRetry(what string) *retry {
+func newRetry(log *slog.Logger, what string) *retry {
 	b := backoff.NewExponentialBackOff()
 	b.InitialInterval, b.MaxInterval = firstDelay, maxDelay
-	return &retry{p: p, what: what, delays: b}
+	return &retry{log: log, what: what, delays: b}
 }
 
 // wait logs the failure if it is a new one, and waits until the next attempt is due or ctx ends.
@@ -38,7 +39,7 @@ func (r *retry) wait(ctx context.Context, err error) {
 	}
 	if code := fault.CodeOf(err); code != r.code {
 		r.code = code
-		r.p.log.Warn("trying again: "+r.what, "error", logged(err))
+		r.log.Warn("trying again: "+r.what, "error", logged(err))
 	}
 	select {
 	case <-time.After(r.delays.NextBackOff()):
@@ -51,7 +52,7 @@ func (r *retry) healed() {
 	if r.broken.IsZero() {
 		return
 	}
-	r.p.log.Info("working again: "+r.what, "after", time.Since(r.broken).Round(time.Millisecond))
+	r.log.Info("working again: "+r.what, "after", time.Since(r.broken).Round(time.Millisecond))
 	r.broken, r.code = time.Time{}, ""
 	r.delays.Reset()
 }

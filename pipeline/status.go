@@ -68,7 +68,7 @@ func (p *Pipeline) Status() Status {
 	return Status{
 		State: p.status.state, Since: p.status.since,
 		LastError: p.status.code, LastErrorAt: p.status.codeAt,
-		Received: p.source.Received(), Durable: p.tracker.Durable(), Saved: event.LSN(p.status.saved.Load()),
-		Pending: p.tracker.Pending(),
+		Received: p.source.Received(), Durable: p.delivery.durable(), Saved: event.LSN(p.status.saved.Load()),
+		Pending: p.delivery.pending(),
 	}
 }

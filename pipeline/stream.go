@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -20,13 +22,15 @@ const fencedWait = 5 * time.Second
 // stream keeps a connection to the source, one after the other, until ctx ends. Once work has
 // ended, no new connection is made.
 func (p *Pipeline) stream(ctx, work context.Context) error {
-	retry := p.newRetry("stream")
+	retry := newRetry(p.log, "stream")
 	for n := 1; work.Err() == nil; n++ {
-		err := p.session(ctx, n, retry.healed)
+		log := p.log.With("connection", n)
+		retry.log = log
+		err := p.session(ctx, work, log, retry.healed)
 		switch {
 		case err == nil, work.Err() != nil:
 			return nil
-		case !fault.Retryable(err) && !errors.Is(err, errShutOut):
+		case !fault.Retryable(err):
 			return p.place(err)
 		case !p.isClaimed() && retry.since() > p.cfg.StartTimeout:
 			return p.place(err)
@@ -47,9 +51,9 @@ func (p *Pipeline) isClaimed() bool {
 	}
 }
 
-// session holds one connection: it takes the slot, claims the checkpoint, and streams until the
-// connection is lost or ctx ends, when it returns nil.
-func (p *Pipeline) session(ctx context.Context, n int, streaming func()) error {
+// session holds one connection: it takes the slot, claims the checkpoint, and publishes until the
+// connection is lost or ctx ends, when it returns nil. Once work has ended it publishes no more.
+func (p *Pipeline) session(ctx, work context.Context, log *slog.Logger, streaming func()) error {
 	srv, err := p.start(ctx)
 	if err != nil {
 		return err
@@ -57,11 +61,14 @@ func (p *Pipeline) session(ctx context.Context, n int, streaming func()) error {
 	ctx, lose := context.WithCancelCause(ctx)
 	defer lose(nil)
 	group, groupCtx := errgroup.WithContext(ctx)
+	claimed := make(chan struct{})
 	group.Go(func() error { return p.source.Run(groupCtx) })
+	group.Go(func() error { return p.publish(groupCtx, work, log, claimed) })
 	group.Go(func() error {
-		return p.keepClaim(groupCtx, srv, lose, func() {
+		return p.keepClaim(groupCtx, log, srv, lose, func() {
+			close(claimed)
 			streaming()
-			p.log.Info("streaming", "connection", n, "server", srv.Version, "timeline", srv.Timeline, "confirmed", srv.Slot.Confirmed)
+			log.Info("streaming", "server", srv.Version, "timeline", srv.Timeline, "confirmed", srv.Slot.Confirmed)
 		})
 	})
 	err = group.Wait()
@@ -88,6 +95,12 @@ func (p *Pipeline) start(ctx context.Context) (event.Server, error) {
 	return srv, err
 }
 
+// shutOut is why a connection ends after a save that was refused to this writer, or whose outcome is
+// not known. It is worth another attempt: only one that holds the slot can tell who is to go on.
+func shutOut(cause error) error {
+	return fault.New(fault.KafkaUnavailable, "save the checkpoint", cause, "")
+}
+
 func takenOver(cause error) error {
 	return fault.New(fault.Fenced, "go on after a pause", cause,
 		"Another instance of this pipeline holds the slot and writes its checkpoint. This one has stopped; start it again to have it wait as a standby.")
@@ -96,9 +109,9 @@ func takenOver(cause error) error {
 // keepClaim claims the checkpoint for this connection, calls claimed, and claims it again after each
 // save whose outcome is not known, until ctx ends. While the store is away it tries again: the slot
 // stays held meanwhile, and the server is answered.
-func (p *Pipeline) keepClaim(ctx context.Context, srv event.Server, lose context.CancelCauseFunc, claimed func()) error {
+func (p *Pipeline) keepClaim(ctx context.Context, log *slog.Logger, srv event.Server, lose context.CancelCauseFunc, claimed func()) error {
 	judge := func(rec *checkpoint.Record) error { return p.judge(rec, srv) }
-	retry := p.newRetry("claim the checkpoint")
+	retry := newRetry(log, "claim the checkpoint")
 	for {
 		err := p.acquire(ctx, judge, lose)
 		switch {
@@ -142,35 +155,44 @@ func (p *Pipeline) acquire(ctx context.Context, judge func(*checkpoint.Record) e
 }
 
 // judge holds the stored record against the server of a new connection. The first time it tells
-// the publisher where to begin; afterwards nobody else may have gone on meanwhile. It is called
+// the delivery where to begin; afterwards nobody else may have gone on meanwhile. It is called
 // with the claim's lock held.
 func (p *Pipeline) judge(rec *checkpoint.Record, srv event.Server) error {
 	d, err := checkpoint.Judge(rec, srv, p.judgeOptions())
 	if err != nil {
 		return err
 	}
-	c := &p.claim
-	if p.isClaimed() {
+	first := !p.isClaimed()
+	if !first {
 		if err := p.stillOurs(rec); err != nil {
 			return err
 		}
-	} else {
-		if d.CreateSlot { // Start found it, and now it is gone
-			return fault.New(fault.SlotMissing, "claim the checkpoint", fmt.Errorf("slot %s has just been dropped", srv.Origin.Slot), "")
-		}
-		if d.Changed {
-			p.log.Warn("publication or stream options have changed since the last run", "fingerprint", p.fingerprint)
-		}
-		if rec != nil {
-			c.last = *rec
-		}
-		c.last.End, c.last.Partial = d.End, d.Partial
-		p.status.saved.Store(uint64(d.End))
-		p.cursor.resume(p.tracker, d.End, d.Partial)
+	}
+	c, split := &p.claim, 0
+	switch {
+	case d.CreateSlot: // Start found it, and now it is gone
+		return fault.New(fault.SlotMissing, "claim the checkpoint", fmt.Errorf("slot %s has just been dropped", srv.Origin.Slot), "")
+	case d.Changed && p.exactlyOnce() && !rec.Partial.IsZero():
+		return refuseChanged(rec)
+	case d.Changed:
+		p.log.Warn("publication or stream options have changed since the last run", "fingerprint", p.fingerprint)
+	}
+	if rec != nil {
+		c.last, split = *rec, rec.Split
+	}
+	c.last.End, c.last.Partial = d.End, d.Partial
+	c.last.Origin, c.last.Timeline, c.last.Fingerprint = srv.Origin, srv.Timeline, p.fingerprint
+	p.status.saved.Store(uint64(d.End))
+	p.delivery.claimed(d, split, first)
+	if first {
 		close(p.claimed)
 	}
-	c.last.Origin, c.last.Timeline, c.last.Fingerprint = srv.Origin, srv.Timeline, p.fingerprint
 	return nil
+}
+
+func (p *Pipeline) exactlyOnce() bool {
+	_, is := p.delivery.(*exactlyOnce)
+	return is
 }
 
 // stillOurs refuses a record that another instance has written since this one read or wrote last.
@@ -179,6 +201,22 @@ func (p *Pipeline) stillOurs(rec *checkpoint.Record) error {
 		return nil
 	}
 	return takenOver(errors.New("another instance has written a checkpoint since"))
+}
+
+// claim is the right to write checkpoints: it is had from the moment the store was acquired with
+// the slot held, until a save fails. A lost connection does not end it: what was acknowledged is
+// saved meanwhile, and whoever takes the slot over shuts this writer out first.
+type claim struct {
+	mu     sync.Mutex // also keeps a save and an acquire apart
+	held   bool
+	fenced bool // the last save was told that another writer had acquired
+
+	// last is the newest record that is known to be stored; what does not change from save to save
+	// is taken from it.
+	last checkpoint.Record
+
+	// lose ends the connection whose slot the claim rests on.
+	lose context.CancelCauseFunc
 }
 
 // wrote tells whether rec is this instance's own, or still the one it began with.

@@ -426,7 +426,7 @@ func sourceOf(catalog typeCatalog, payloads ...[]byte) *Source {
 	s := New(capturesOrders(), slog.New(slog.DiscardHandler), nil)
 	s.assembler.catalog = catalog
 	b := <-s.free
-	b.reset(1, nil)
+	b.reset(nil)
 	for _, p := range payloads {
 		from := len(b.buf)
 		b.buf = append(b.buf, p...)
@@ -467,7 +467,7 @@ func TestACatalogThatIsAwayLosesNothing(t *testing.T) {
 	var got []string
 	failures := 0
 	for len(got) < 3 {
-		ev, err := s.Next(t.Context())
+		ev, err := s.Next(t.Context(), func() {})
 		switch {
 		case err == nil:
 			got = append(got, printEvent(ev)[:6])
@@ -487,7 +487,7 @@ func TestNextAllocatesNothingForARow(t *testing.T) {
 	s := sourceOf(newFakeCatalog(), begin, relation, insert, commit)
 	transaction := func() {
 		for range 3 {
-			if _, err := s.Next(t.Context()); err != nil {
+			if _, err := s.Next(t.Context(), func() {}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -507,7 +507,7 @@ func BenchmarkNext(b *testing.B) {
 	ctx := b.Context()
 	transaction := func() {
 		for range 3 {
-			if _, err := s.Next(ctx); err != nil {
+			if _, err := s.Next(ctx, func() {}); err != nil {
 				b.Fatal(err)
 			}
 		}

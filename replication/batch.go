@@ -22,9 +22,6 @@ type batch struct {
 	done int
 	// frames are the CopyData payloads within buf[:done].
 	frames []span
-	// session numbers the connection the bytes came from. A change of it tells the assembler
-	// that a transaction may have been cut off and will begin again.
-	session uint64
 }
 
 // span is a part of a batch's buf.
@@ -32,16 +29,15 @@ type span struct{ from, to int }
 
 func newBatch() *batch { return &batch{buf: make([]byte, 0, batchSize)} }
 
-// reset empties the batch for the connection session, and takes over the bytes of a message that
+// reset empties the batch, and takes over the bytes of a message that
 // was cut off at the end of the batch before. A buffer that one huge row blew up is let go.
-func (b *batch) reset(session uint64, rest []byte) {
+func (b *batch) reset(rest []byte) {
 	if cap(b.buf) > 4*batchSize && len(rest) < batchSize {
 		b.buf = make([]byte, 0, batchSize)
 	}
 	b.buf = append(b.buf[:0], rest...)
 	b.done = 0
 	b.frames = b.frames[:0]
-	b.session = session
 }
 
 // next takes the next whole protocol message out of the buffer; its tag is 0 where there is none yet.

@@ -23,7 +23,7 @@ func TestBatchTakesWholeMessages(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBatch()
-			b.reset(1, c.bytes)
+			b.reset(c.bytes)
 			var tags []byte
 			for {
 				tag, _, err := b.next()

@@ -299,7 +299,7 @@ func TestTablesAreAsTheStreamSays(t *testing.T) {
 	db.Exec("INSERT INTO root (id, day, x, m) VALUES (1, '2026-02-01', 'x', '{sad}'); INSERT INTO f VALUES (1, 2); INSERT INTO i VALUES (1, 2, 'v')")
 	streamed := map[string]*event.Table{}
 	for len(streamed) < 3 {
-		ev, err := src.Next(ctx)
+		ev, err := src.Next(ctx, func() {})
 		if err != nil {
 			t.Fatal(err)
 		}

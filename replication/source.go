@@ -36,7 +36,6 @@ type Source struct {
 
 	mu     sync.Mutex // guards stream against Confirm, which wakes it
 	stream *stream    // of the connection that Start made last
-	conns  uint64     // connections made so far
 
 	// Start's own: the server of the newest connection, and the highest LSN that any has named.
 	server  event.Server
@@ -46,7 +45,6 @@ type Source struct {
 	assembler *assembler
 	current   *batch // being emptied, nil where there is none
 	frame     int    // the next frame of current
-	session   uint64 // the connection current came from
 }
 
 // New makes a Source; it does no I/O. A nil Metrics counts nothing.
@@ -126,6 +124,7 @@ func (s *Source) start(ctx context.Context) (event.Server, error) {
 	if err != nil {
 		return event.Server{}, err
 	}
+	s.forget()
 	s.server = srv
 	s.adopt(raw, rest)
 	return srv, nil
@@ -184,9 +183,8 @@ func unlessStandby(ctx context.Context, conn *pgconn.PgConn, refusal error) erro
 func (s *Source) adopt(raw net.Conn, rest []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.conns++
 	st := &stream{
-		conn: raw, session: s.conns, begun: rest,
+		conn: raw, begun: rest,
 		out: s.out, free: s.free,
 		watch: s.watchShutdown, metrics: s.metrics,
 	}
@@ -228,13 +226,13 @@ func (s *Source) Received() event.LSN { return event.LSN(s.received.Load()) }
 
 // Next returns the next event; see pipeline.Source. An error that is retryable (the catalog could
 // not be asked) loses nothing: the next call tries the same message again.
-func (s *Source) Next(ctx context.Context) (event.Event, error) {
+func (s *Source) Next(ctx context.Context, dry func()) (event.Event, error) {
 	for {
 		if ev := s.assembler.pending(); ev != nil {
 			return ev, nil
 		}
 		if s.current == nil || s.frame == len(s.current.frames) {
-			if err := s.take(ctx); err != nil {
+			if err := s.take(ctx, dry); err != nil {
 				return nil, err
 			}
 			continue
@@ -252,22 +250,49 @@ func (s *Source) Next(ctx context.Context) (event.Event, error) {
 }
 
 // take gives the emptied batch back and waits for the next one.
-func (s *Source) take(ctx context.Context) error {
-	if s.current != nil {
-		s.free <- s.current // never blocks: the channel has room for all of them
-		s.current = nil
+func (s *Source) take(ctx context.Context, dry func()) error {
+	s.giveBack()
+	select {
+	case b := <-s.out:
+		s.use(b)
+		return nil
+	default:
+		dry()
 	}
 	select {
 	case b := <-s.out:
-		s.current, s.frame = b, 0
-		s.roomMade()
-		if b.session != s.session {
-			s.session = b.session
-			s.assembler.restart()
-		}
+		s.use(b)
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+func (s *Source) use(b *batch) {
+	s.current, s.frame = b, 0
+	s.roomMade()
+}
+
+// giveBack returns the batch at hand. It never blocks: the channel has room for all of them.
+func (s *Source) giveBack() {
+	if s.current != nil {
+		s.free <- s.current
+		s.current = nil
+	}
+}
+
+// forget drops what an earlier connection has left behind: the next one begins with whole
+// transactions and describes its tables again.
+func (s *Source) forget() {
+	s.giveBack()
+	for {
+		select {
+		case b := <-s.out:
+			s.free <- b
+		default:
+			s.assembler.restart()
+			return
+		}
 	}
 }
 

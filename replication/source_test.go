@@ -111,7 +111,7 @@ func TestFault10_ALaggingServerTakesOver(t *testing.T) {
 	go func() { ended <- s.Run(t.Context()) }() // ends with the server
 	db.Exec("INSERT INTO t SELECT generate_series(1, 100)")
 	for committed := false; !committed; {
-		ev, err := s.Next(t.Context())
+		ev, err := s.Next(t.Context(), func() {})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -192,7 +192,7 @@ func TestLimitsOfTheDatabase(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx); lost() }() // ends with cancel
 	for rows := 0; rows < 30000; {
-		ev, err := s.Next(streaming)
+		ev, err := s.Next(streaming, func() {})
 		if err != nil {
 			t.Fatalf("after %d rows the stream ended: %v", rows, <-ended)
 		}

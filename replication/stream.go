@@ -26,14 +26,13 @@ var errShutdown = errors.New("the server is shutting down")
 // stream is one replication connection in COPY mode. One goroutine, run, reads it and writes the
 // status updates; while nobody takes what was read, it goes on with the updates alone.
 type stream struct {
-	conn    net.Conn
-	session uint64
-	status  status
-	pace    pace
-	bytes   int // of the last read
-	out     chan<- *batch
-	free    chan *batch
-	batch   *batch // being filled
+	conn   net.Conn
+	status status
+	pace   pace
+	bytes  int // of the last read
+	out    chan<- *batch
+	free   chan *batch
+	batch  *batch // being filled
 	// kept says that batch holds frames for which there was no room; see roomMade.
 	kept atomic.Bool
 	// begun are bytes of the stream that came before run.
@@ -297,7 +296,7 @@ func (s *stream) stall(ctx context.Context) error {
 // always an empty one: between the reader and the assembler are fewer batches than the source owns.
 func (s *stream) fresh(begun []byte) {
 	s.batch = <-s.free
-	s.batch.reset(s.session, begun)
+	s.batch.reset(begun)
 }
 
 // leaveIn is how long the server gets to take the last status update and end the stream.

@@ -65,7 +65,7 @@ func serve(t *testing.T) *harness {
 		h.free <- newBatch()
 	}
 	h.stream = &stream{
-		conn: client, session: 1, out: h.out, free: h.free,
+		conn: client, out: h.out, free: h.free,
 		watch: func(context.Context) <-chan struct{} { return h.gone },
 	}
 	h.stream.status.confirmed, h.stream.status.newest = &h.confirmed, &h.newest

@@ -199,6 +199,31 @@ func TestWindow(t *testing.T) {
 	}
 }
 
+// TestWindowFollowsTheFlush shrinks with slow and failed flushes and grows back with fast ones.
+func TestWindowFollowsTheFlush(t *testing.T) {
+	w := &window{limit: windowBytes, gauge: func(int64) {}}
+	want := func(limit int64) {
+		t.Helper()
+		if w.limit != limit {
+			t.Errorf("the limit is %d, want %d", w.limit, limit)
+		}
+	}
+	w.adapt(2*time.Second, false)
+	want(windowBytes)
+	w.adapt(6*time.Second, false)
+	want(windowBytes / 4)
+	w.adapt(0, true)
+	want(windowBytes / 16)
+	for range 10 {
+		w.adapt(0, true)
+	}
+	want(leastWindow)
+	for range 40 {
+		w.adapt(time.Millisecond, false)
+	}
+	want(windowBytes)
+}
+
 // TestMetricsLabelsAreBounded names more topics than there may be labels.
 func TestMetricsLabelsAreBounded(t *testing.T) {
 	m := NewMetrics(nil)

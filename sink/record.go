@@ -40,8 +40,9 @@ type record struct {
 	ack     event.Ack
 	buf     []byte // key, value and the pos header's value, in this order
 	headers []kgo.RecordHeader
-	size    int64 // what it takes of the window
-	dead    bool  // on its way to the dead-letter topic
+	size    int64  // what it takes of the window
+	claim   *claim // of the transaction it is written in, nil at least once
+	dead    bool   // on its way to the dead-letter topic
 	promise func(*kgo.Record, error)
 }
 
@@ -58,7 +59,7 @@ func (k *Kafka) free(r *record) {
 		r.buf = nil
 	}
 	clear(r.headers)
-	r.Record, r.topic, r.ack, r.dead = kgo.Record{}, nil, nil, false
+	r.Record, r.topic, r.ack, r.claim, r.dead = kgo.Record{}, nil, nil, nil, false
 	k.records.Put(r)
 }
 
@@ -130,18 +131,30 @@ func (r *record) refusal(err error) error {
 // would bound; and the record gets no context that could end: a batch that was sent and is then
 // given up may or may not be in the topic.
 func (k *Kafka) produce(r *record) {
+	if k.txn != nil {
+		k.txn.produce(k, r)
+		return
+	}
+	k.send(r)
+}
+
+func (k *Kafka) send(r *record) {
 	r.Timestamp = time.Now()
 	k.client.Produce(context.Background(), &r.Record, r.promise)
 }
 
 // done is every record's promise. Promises run one after the other: nothing here blocks.
 func (k *Kafka) done(r *record, err error) {
+	if r.claim != nil {
+		r.claim.fail(err)
+	}
 	switch {
 	case err == nil:
 		r.ack.Acked(1)
 		r.topic.produced.Inc()
 	case errors.Is(err, kgo.ErrClientClosed): // given up by Close
-	case k.letters != nil && !r.dead && refused(err):
+	case r.claim != nil && !r.forGood(err): // the transaction is lost, the record is not: it comes again
+	case r.claim == nil && k.letters != nil && !r.dead && refused(err):
 		k.letters.refuse(r)
 		return
 	default:
@@ -149,6 +162,17 @@ func (k *Kafka) done(r *record, err error) {
 	}
 	k.window.release(r.size)
 	k.free(r)
+}
+
+// forGood tells whether an error would come again in another transaction, until a person does
+// something. Most others say that this one is lost.
+func (r *record) forGood(err error) bool {
+	switch fault.CodeOf(r.refusal(err)) {
+	case fault.KafkaACL, fault.KafkaAuth, fault.KafkaTLS, fault.TopicMissing:
+		return true
+	default:
+		return refused(err) || errors.Is(err, kerr.InvalidTimestamp)
+	}
 }
 
 // refused tells whether the brokers answered that they will never take the record as it is.

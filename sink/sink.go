@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -49,8 +50,9 @@ type Kafka struct {
 	client  *kgo.Client
 	admin   *kadm.Client
 	window  *window
-	records sync.Pool // of *record
-	letters *letters  // nil without a dead-letter topic
+	records sync.Pool    // of *record
+	letters *letters     // nil without a dead-letter topic
+	txn     *transaction // nil at least once
 
 	// What follows is Write's own.
 	encoder        encode.Encoder
@@ -150,8 +152,8 @@ func (k *Kafka) Open(ctx context.Context, tables []*event.Table, want map[string
 }
 
 // connect makes the client, which connects when it is first used.
-func (k *Kafka) connect() error {
-	client, err := kgo.NewClient(k.options...)
+func (k *Kafka) connect(more ...kgo.Opt) error {
+	client, err := kgo.NewClient(append(slices.Clip(k.options), more...)...)
 	if err != nil {
 		return fault.New(fault.ConfigInvalid, "configure the Kafka producer", err, "Check the kafka section of the configuration.")
 	}
@@ -171,6 +173,9 @@ func (k *Kafka) disconnect() {
 	k.client.Close()
 	if k.letters != nil {
 		k.letters.close()
+	}
+	if k.txn != nil {
+		k.txn.drop(k)
 	}
 	k.client, k.admin = nil, nil // promises still read letters
 }

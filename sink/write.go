@@ -17,6 +17,11 @@ func (k *Kafka) Write(ctx context.Context, ev event.Event, ack event.Ack) error 
 	if err := k.Err(); err != nil {
 		return err
 	}
+	if k.txn != nil {
+		if err := k.txn.lost(); err != nil {
+			return err
+		}
+	}
 	var err error
 	switch e := ev.(type) {
 	case *event.Change:

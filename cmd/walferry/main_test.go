@@ -30,7 +30,7 @@ func TestWrongCommandLines(t *testing.T) {
 		"stray argument":      {[]string{"run", url}, "run takes flags alone"},
 		"password in --from":  {[]string{"run", "--from", url, "--to", "localhost:1", "--tables", "all"}, "[password_in_arguments]"},
 		"password, tail":      {[]string{"tail", "--from", url, "--to", "localhost:1"}, "[password_in_arguments]"},
-		"exactly_once":        {[]string{"run", "--from", "postgres://localhost/x", "--to", "localhost:1", "--tables", "all", "--delivery", "exactly_once"}, "[delivery_unsupported]"},
+		"wrong guarantee":     {[]string{"run", "--from", "postgres://localhost/x", "--to", "localhost:1", "--tables", "all", "--delivery", "exactly-once"}, "did you mean \"exactly_once\"?"},
 		"nothing to run":      {[]string{"run"}, "postgres.tables: is missing"},
 		"no brokers":          {[]string{"tail"}, "kafka.brokers: is missing"},
 		"no time":             {[]string{"demo", "--for", "0s"}, "--for: want a duration above zero"},

@@ -63,15 +63,11 @@ func runPipeline(ctx context.Context, cfg config.Config, log *slog.Logger) error
 	if err != nil {
 		return err
 	}
-	p := pipeline.New(
-		pipeline.Config{
-			Name: cfg.Name, Run: run,
-			CreateSlot: cfg.Postgres.Slot.Create, AdoptSlot: cfg.Postgres.Slot.Adopt,
-			StartTimeout: cfg.StartTimeout,
-		},
-		source{replication.New(cfg.Postgres, log, replication.NewMetrics(metrics))},
-		target, newStore(cfg, log), log, pipeline.NewMetrics(metrics),
-	)
+	p := newPipeline(pipeline.Config{
+		Name: cfg.Name, Run: run,
+		CreateSlot: cfg.Postgres.Slot.Create, AdoptSlot: cfg.Postgres.Slot.Adopt,
+		StartTimeout: cfg.StartTimeout, Transactions: cfg.Transactions,
+	}, cfg, source{replication.New(cfg.Postgres, log, replication.NewMetrics(metrics))}, target, log, pipeline.NewMetrics(metrics))
 	if cfg.HTTP.Listen == "" {
 		return p.Run(ctx)
 	}
@@ -114,11 +110,18 @@ func (s source) Prepare(ctx context.Context) (pipeline.Setup, error) {
 	return setup, nil
 }
 
-func newStore(cfg config.Config, log *slog.Logger) pipeline.Store {
-	if cfg.Checkpoint.Store == config.StoreFile {
-		return checkpoint.NewFileStore(cfg.Name, cfg.Checkpoint.Path)
+// newPipeline joins source, sink and the store of the configured delivery. Exactly once, the sink
+// commits the store's records together with its own.
+func newPipeline(pc pipeline.Config, cfg config.Config, from pipeline.Source, to *sink.Kafka, log *slog.Logger, m *pipeline.Metrics) *pipeline.Pipeline {
+	switch {
+	case cfg.Delivery == config.ExactlyOnce:
+		transactional := to.Transactions()
+		return pipeline.NewExactlyOnce(pc, from, transactional, checkpoint.NewKafkaStore(cfg.Name, cfg.Kafka, transactional, log), log, m)
+	case cfg.Checkpoint.Store == config.StoreFile:
+		return pipeline.New(pc, from, to, checkpoint.NewFileStore(cfg.Name, cfg.Checkpoint.Path), log, m)
+	default:
+		return pipeline.New(pc, from, to, checkpoint.NewKafkaStore(cfg.Name, cfg.Kafka, nil, log), log, m)
 	}
-	return checkpoint.NewKafkaStore(cfg.Name, cfg.Kafka, log)
 }
 
 // statusOf shows a pipeline to the monitor.

@@ -13,7 +13,7 @@ import (
 type Encoder struct {
 	// scratch holds the unescaped elements of nested values, the innermost last.
 	scratch []byte
-	// txText is `,"xid":…,"ts":"…"` of tx: rows of one transaction come in a row.
+	// txText is `,"xid":…,"ts":"…"`, with the split where there is one, of tx: rows of one transaction come in a row.
 	tx     event.Tx
 	txText []byte
 }
@@ -103,6 +103,9 @@ func (e *Encoder) appendHead(dst, head []byte, pos event.Position, part int, tx 
 		e.txText = strconv.AppendUint(e.txText, uint64(tx.XID), 10)
 		e.txText = append(e.txText, `,"ts":"`...)
 		e.txText = append(appendCommitTime(e.txText, tx.Time.UTC()), '"')
+		if tx.Split > 0 {
+			e.txText = strconv.AppendInt(append(e.txText, `,"split":`...), int64(tx.Split), 10)
+		}
 	}
 	return append(dst, e.txText...)
 }

@@ -222,6 +222,28 @@ func goldenOthers(t *testing.T, e *Encoder, p *Plan) []written {
 	return all
 }
 
+// TestSplitStandsBehindTheCommitTime splits a transaction while its rows are encoded: the mark follows
+// at once, and the schema knows it.
+func TestSplitStandsBehindTheCommitTime(t *testing.T) {
+	orders := table(event.IdentityDefault, "id", key(bigint))
+	e, p, schema := new(Encoder), mustPlan(t, orders, nil, DefaultOptions()), eventSchema(t)
+	ours := *tx
+	for split, want := range []string{`.124001Z","after"`, `.124001Z","split":1,"after"`, `.124001Z","split":2,"after"`} {
+		ours.Split = split
+		for range 2 {
+			ch := insert(orders, texts("42"))
+			ch.Tx = &ours
+			got := writeChange(t, e, p, "split", ch)[0].value
+			if !strings.Contains(got, want) {
+				t.Errorf("%s lacks %s", got, want)
+			}
+			if err := validate(t, schema, got); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
 func TestGoldenRecords(t *testing.T) {
 	var got strings.Builder
 	for _, w := range goldenRecords(t) {

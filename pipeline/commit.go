@@ -1,0 +1,343 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/walferry/walferry/checkpoint"
+	"github.com/walferry/walferry/event"
+	"github.com/walferry/walferry/fault"
+)
+
+// Transactions says how large a Kafka transaction may become, and with it the part of a Postgres
+// transaction that becomes visible at once.
+type Transactions struct {
+	// Interval is the longest time between two commits while more waits to be read.
+	Interval time.Duration
+	// MaxRows, MaxBytes and MaxOpen end a Kafka transaction; one of Postgres that is larger, or comes
+	// more slowly, is split there.
+	MaxRows  int64
+	MaxBytes int64
+	MaxOpen  time.Duration
+}
+
+// DefaultTransactions returns the defaults of docs/configuration.md.
+func DefaultTransactions() Transactions {
+	return Transactions{Interval: 100 * time.Millisecond, MaxRows: 1_000_000, MaxBytes: 1 << 30, MaxOpen: 20 * time.Second}
+}
+
+// exactlyOnce commits records and checkpoint together. What is published gathers in the open Kafka
+// transaction; a cut ends it at a place of the stream, the commit makes it durable, and meanwhile the
+// publisher goes on into the sink's stage.
+//
+// A cut is made as soon as the commit before it is answered and nothing more has arrived, so that a
+// quiet stream waits for nothing; only a backlog lets a transaction grow, to Interval or its limits.
+type exactlyOnce struct {
+	p      *Pipeline
+	sink   Transactional
+	limits Transactions
+
+	// turn is held while an event is handed over, and to cut.
+	turn sync.Mutex
+	// waiting tells that the publisher has nothing to do; running, that a cut is on its way; cutOff,
+	// that the open Kafka transaction ends within one of Postgres whose rest will not come: it must
+	// not be committed, and the next claim gives it up.
+	waiting, running, cutOff bool
+
+	cut     place     // the newest cut
+	began   time.Time // when the first record after it was written, zero while there is none
+	lastCut time.Time
+	// before is how much was written since the newest cut when the transaction of Postgres at hand began.
+	before struct{ rows, bytes int64 }
+	claims int // counts claims: what was cut under an earlier one is void
+
+	cuts      chan place // of one: the cut on its way
+	written   atomic.Int64
+	committed atomic.Int64 // of written
+}
+
+// place is a place in the stream to commit at.
+type place struct {
+	end     event.LSN
+	partial event.Position
+	split   int
+	written int64 // records up to here
+	claim   int
+}
+
+// commitTick is how often a transaction is looked at that nothing else ends.
+const commitTick = 20 * time.Millisecond
+
+func newExactlyOnce(p *Pipeline, sink Transactional, limits Transactions) *exactlyOnce {
+	return &exactlyOnce{p: p, sink: sink, limits: limits, cuts: make(chan place, 1)}
+}
+
+func (e *exactlyOnce) handOver(ctx context.Context, ev event.Event) error {
+	e.turn.Lock()
+	defer e.turn.Unlock()
+	e.waiting = false
+	if err := e.p.handOver(ctx, ev); err != nil {
+		return err
+	}
+	switch ev.(type) {
+	case *event.Progress:
+		return nil
+	case *event.Begin:
+		e.before.rows, e.before.bytes = e.sink.Size()
+		return nil
+	case *event.Change, *event.Truncate, *event.Message:
+		if e.began.IsZero() {
+			e.began = time.Now()
+		}
+		if !e.isFull() {
+			return nil
+		}
+	case *event.Commit:
+		if e.running {
+			return nil
+		}
+	}
+	e.cutIfDue(time.Now())
+	return nil
+}
+
+func (e *exactlyOnce) dry() {
+	e.turn.Lock()
+	defer e.turn.Unlock()
+	e.waiting = true
+	e.cutIfDue(time.Now())
+}
+
+// halt is told that the publisher of this connection has ended. A transaction that it leaves open would
+// be split when MaxOpen is over, and be seen without its rest for as long as the server is away.
+func (e *exactlyOnce) halt() {
+	e.turn.Lock()
+	defer e.turn.Unlock()
+	e.cutOff = e.p.cursor.open
+}
+
+// cutIfDue cuts here if it is time. It is called with the turn.
+func (e *exactlyOnce) cutIfDue(now time.Time) {
+	c := &e.p.cursor
+	if e.running || e.cutOff || !e.isDue(now) {
+		return
+	}
+	if c.open {
+		c.split++
+	}
+	rows, _ := e.sink.Size()
+	e.cut = place{end: c.done, partial: c.partial(), written: e.written.Add(rows), claim: e.claims}
+	if c.open {
+		e.cut.split, c.tx.Split = c.split, c.split
+	}
+	e.running, e.began, e.lastCut = true, time.Time{}, now
+	e.before.rows, e.before.bytes = 0, 0
+	e.sink.Hold()
+	e.cuts <- e.cut
+}
+
+// isDue tells whether to cut here at now.
+func (e *exactlyOnce) isDue(now time.Time) bool {
+	c := &e.p.cursor
+	if rows, _ := e.sink.Size(); rows == 0 { // at most an idle position is new
+		return !c.open && c.done > e.cut.end && now.Sub(e.lastCut) >= saveIdleEvery
+	}
+	if c.open {
+		return (e.isFull() || now.Sub(e.began) >= e.limits.MaxOpen) && !c.partial().IsZero()
+	}
+	return e.waiting || e.isFull() || now.Sub(e.began) >= e.limits.Interval
+}
+
+// isFull tells whether the limits of size are reached. Those before it in the Kafka transaction do
+// not count against one of Postgres: only one that is too large by itself is split.
+func (e *exactlyOnce) isFull() bool {
+	rows, bytes := e.sink.Size()
+	if e.p.cursor.open {
+		rows, bytes = rows-e.before.rows, bytes-e.before.bytes
+	}
+	return rows > e.limits.MaxRows || bytes > e.limits.MaxBytes
+}
+
+func (e *exactlyOnce) run(work, late context.Context) error {
+	tick := time.NewTicker(commitTick)
+	defer tick.Stop()
+	for {
+		select {
+		case at := <-e.cuts:
+			if err := e.commit(late, at); err != nil {
+				return err
+			}
+		case now := <-tick.C:
+			// A publisher that has the turn looks for itself; one that waits in it for room in the
+			// window may wait for the cut that is on its way, so it is not waited for here.
+			if e.turn.TryLock() {
+				e.cutIfDue(now)
+				e.turn.Unlock()
+			}
+		case <-work.Done():
+			return e.finish(late)
+		}
+	}
+}
+
+// commit is the one place where a position becomes durable and is confirmed: the store commits
+// records and checkpoint together, and only then the server may forget. A commit whose outcome is not
+// known gives the connection up: the next one claims anew, and goes on where the checkpoint says.
+func (e *exactlyOnce) commit(ctx context.Context, at place) error {
+	done, err := e.store(ctx, at)
+	if !done {
+		return err // running stays set: without a claim there is nothing to cut
+	}
+	e.turn.Lock()
+	defer e.turn.Unlock()
+	if at.claim == e.claims {
+		e.running = false
+		e.cutIfDue(time.Now())
+	}
+	return nil
+}
+
+// store commits, and returns whether that is known to have worked.
+func (e *exactlyOnce) store(ctx context.Context, at place) (bool, error) {
+	p, c := e.p, &e.p.claim
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.held || at.claim != e.claims {
+		return false, nil // void: it comes again after the next claim
+	}
+	r := p.record(at.end, at.partial)
+	r.Split = at.split
+	if err := p.store.Save(ctx, r); err != nil {
+		c.held = false
+		if ctx.Err() != nil {
+			return false, nil // the time for a stop is up
+		}
+		return false, e.failed(err)
+	}
+	e.committed.Store(at.written)
+	p.saved(r)
+	return true, nil
+}
+
+// failed gives the connection up: what was in the transaction is read again.
+func (e *exactlyOnce) failed(err error) error {
+	c := &e.p.claim
+	if e.sink.Err() != nil {
+		return nil // a record is the cause: Pipeline.failed says which
+	}
+	if !fault.Is(err, fault.Fenced) && !fault.Retryable(err) {
+		return e.p.place(err)
+	}
+	c.fenced = fault.Is(err, fault.Fenced)
+	c.lose(shutOut(err))
+	return nil
+}
+
+// finish commits what is published up to the end of a transaction. One that is still open is given
+// up: nobody has seen it, and it comes again.
+func (e *exactlyOnce) finish(ctx context.Context) error {
+	p := e.p
+	p.status.set(Stopping)
+	if err := e.lastCuts(ctx); err != nil {
+		return err
+	}
+	if err := e.lastCommit(ctx); err != nil {
+		return err
+	}
+	if n := e.pending(); n > 0 {
+		return p.place(undelivered(n, event.LSN(p.status.saved.Load()), nil))
+	}
+	return nil
+}
+
+// lastCuts waits for the publisher, and commits what it has cut and goes on to cut: it may be waiting
+// for the room that a commit makes.
+func (e *exactlyOnce) lastCuts(ctx context.Context) error {
+	for publishing := true; ; {
+		select {
+		case at := <-e.cuts:
+			if err := e.commit(ctx, at); err != nil {
+				return err
+			}
+			continue
+		default:
+		}
+		if !publishing {
+			return nil
+		}
+		select {
+		case at := <-e.cuts:
+			if err := e.commit(ctx, at); err != nil {
+				return err
+			}
+		case e.p.publishing <- struct{}{}: // for good: no connection publishes any more
+			publishing = false
+		}
+	}
+}
+
+// lastCommit commits what came after the newest cut, if it ends with a transaction.
+func (e *exactlyOnce) lastCommit(ctx context.Context) error {
+	e.turn.Lock()
+	rows, _ := e.sink.Size()
+	at := place{end: e.p.cursor.done, written: e.written.Load() + rows, claim: e.claims}
+	idle := !e.running && !e.cutOff && !e.p.cursor.open && at.end > e.cut.end
+	if idle {
+		e.sink.Hold()
+	}
+	e.turn.Unlock()
+	if !idle {
+		return nil
+	}
+	e.written.Store(at.written)
+	_, err := e.store(ctx, at)
+	return err
+}
+
+func (e *exactlyOnce) claimed(d checkpoint.Decision, split int, _ bool) {
+	e.turn.Lock()
+	defer e.turn.Unlock()
+	e.claims++
+	e.waiting, e.running, e.cutOff = false, false, false
+	e.began, e.lastCut = time.Time{}, time.Now()
+	e.before.rows, e.before.bytes = 0, 0
+	select {
+	case <-e.cuts:
+	default:
+	}
+	e.written.Store(e.committed.Load())
+	if !d.Partial.IsZero() {
+		split = max(split, 1) // at_least_once counts no parts, but leaves one when it is stopped within a transaction
+	}
+	e.p.resume(d, split)
+	e.cut = place{end: d.End, partial: d.Partial, split: split, claim: e.claims}
+}
+
+// nobody counts the records: a commit covers all of them or none.
+type nobody struct{}
+
+func (nobody) Expect(int) {}
+func (nobody) Acked(int)  {}
+
+func (e *exactlyOnce) begin() event.Ack   { return nobody{} }
+func (e *exactlyOnce) end(event.LSN)      {}
+func (e *exactlyOnce) progress(event.LSN) {}
+
+func (e *exactlyOnce) pending() int64 {
+	rows, _ := e.sink.Size()
+	return e.written.Load() + rows - e.committed.Load()
+}
+
+func (e *exactlyOnce) durable() event.LSN { return event.LSN(e.p.status.saved.Load()) }
+
+// refuseChanged refuses to go on in the middle of a transaction that was split under other settings.
+func refuseChanged(rec *checkpoint.Record) error {
+	f := fault.New(fault.CheckpointOptions, "compare checkpoint and settings",
+		fmt.Errorf("the transaction that commits at %s is published in part, and publication or stream options have changed since", rec.Partial.Commit),
+		"Go on with the publication as it was until that transaction is through, then change it; or start once with delivery: at_least_once, which repeats the transaction.")
+	f.LSN = rec.Partial.Commit
+	return f
+}

@@ -1,0 +1,184 @@
+package sink
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/walferry/walferry/fault"
+	"github.com/walferry/walferry/internal/broker"
+)
+
+// transactionTimeout is how long the brokers let a transaction of a dead instance stay open: as long
+// as a consumer waits behind it. The pipeline commits or splits well before.
+const transactionTimeout = 60 * time.Second
+
+// Transactional writes events and the checkpoint that covers them in Kafka transactions, one after
+// the other. While one is being committed nothing may be produced, so what Write brings meanwhile is
+// staged, within the same window, and belongs to the next.
+//
+// It implements pipeline.Transactional and checkpoint.Producer: the pipeline decides where a
+// transaction ends (Hold), the checkpoint store claims and commits.
+type Transactional struct {
+	*Kafka
+	txn *transaction
+}
+
+// transaction is the state of the one that is open.
+type transaction struct {
+	mu     sync.Mutex // guards held and staged; produce and release take turns by it
+	held   bool
+	staged []*record
+
+	records, bytes atomic.Int64 // written since Hold
+	claim          atomic.Pointer[claim]
+}
+
+// claim is what one call of Claim began: a producer, and why it can commit nothing any more. Records
+// know theirs, so that one that a closed client gives up late does not harm the next.
+type claim struct{ failure atomic.Pointer[failure] }
+
+type failure struct{ err error }
+
+// fail keeps the first reason why what was written cannot be committed.
+func (c *claim) fail(err error) {
+	if err != nil {
+		c.failure.CompareAndSwap(nil, &failure{err})
+	}
+}
+
+// err returns that reason, nil as long as there is none.
+func (c *claim) err() error {
+	if f := c.failure.Load(); f != nil {
+		return f.err
+	}
+	return nil
+}
+
+// Transactions makes k write in transactions. It must be called before Open, and each transaction
+// begins with a Claim.
+func (k *Kafka) Transactions() *Transactional {
+	k.txn = &transaction{}
+	return &Transactional{Kafka: k, txn: k.txn}
+}
+
+// Claim shuts out every other producer with the transactional id, gives up what was written and not
+// committed, and begins a transaction. It is not called while Write or Commit runs.
+func (t *Transactional) Claim(ctx context.Context, transactionalID string) error {
+	k := t.Kafka
+	k.disconnect()
+	err := k.connect(
+		kgo.TransactionalID(transactionalID),
+		kgo.TransactionTimeout(transactionTimeout),
+		kgo.DisableClientMetrics(), // closing would wait for them
+	)
+	if err != nil {
+		return err
+	}
+	err = broker.Probe(ctx, k.client, k.broker)
+	if err == nil {
+		_, _, err = k.client.ProducerID(ctx)
+	}
+	if err == nil {
+		err = k.client.BeginTransaction()
+	}
+	if err != nil {
+		k.disconnect()
+		return fmt.Errorf("begin a transaction: %w", err)
+	}
+	t.txn.claim.Store(&claim{})
+	return nil
+}
+
+// Hold ends what the next commit covers: records written from now on are staged until it is done.
+func (t *Transactional) Hold() {
+	t.txn.mu.Lock()
+	defer t.txn.mu.Unlock()
+	t.txn.held = true
+	t.txn.records.Store(0)
+	t.txn.bytes.Store(0)
+}
+
+// Size returns how many records and bytes were written since the last Hold.
+func (t *Transactional) Size() (records, bytes int64) {
+	return t.txn.records.Load(), t.txn.bytes.Load()
+}
+
+// Commit adds the checkpoint record, waits until the brokers have everything, commits, begins the
+// next transaction and hands it what was staged. After an error, and when ctx has ended, it is not
+// known whether it was committed.
+func (t *Transactional) Commit(ctx context.Context, record *kgo.Record) error {
+	client, claim := t.client, t.txn.claim.Load()
+	// The client by itself waits for ever for the answer to what it has sent.
+	stop := context.AfterFunc(ctx, client.Close)
+	defer stop()
+	client.Produce(context.Background(), record, func(_ *kgo.Record, err error) { claim.fail(err) })
+	began := time.Now()
+	err := client.Flush(ctx)
+	t.window.adapt(time.Since(began), err != nil)
+	if err != nil {
+		return fmt.Errorf("flush: %w", err)
+	}
+	if err := claim.err(); err != nil {
+		return err
+	}
+	if err := client.EndTransaction(ctx, kgo.TryCommit); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	if err := client.BeginTransaction(); err != nil {
+		return fmt.Errorf("begin a transaction: %w", err)
+	}
+	t.release()
+	return nil
+}
+
+// release produces what was staged, in order, before anything newer.
+func (t *Transactional) release() {
+	t.txn.mu.Lock()
+	defer t.txn.mu.Unlock()
+	for _, r := range t.txn.staged {
+		t.send(r)
+	}
+	clear(t.txn.staged)
+	t.txn.staged, t.txn.held = t.txn.staged[:0], false
+}
+
+// produce stages a record for the next transaction, or hands it to the client.
+func (x *transaction) produce(k *Kafka, r *record) {
+	x.records.Add(1)
+	x.bytes.Add(r.size)
+	r.claim = x.claim.Load()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.held {
+		x.staged = append(x.staged, r)
+		return
+	}
+	k.send(r)
+}
+
+// drop gives up what is staged, with the client it was to go to.
+func (x *transaction) drop(k *Kafka) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, r := range x.staged {
+		k.window.release(r.size)
+		k.free(r)
+	}
+	x.staged, x.held = nil, false
+	x.records.Store(0)
+	x.bytes.Store(0)
+}
+
+// lost returns why nothing more can be written into the open transaction, nil as long as it can. It
+// is retryable: another claim makes a new one, from the last checkpoint on.
+func (x *transaction) lost() error {
+	if err := x.claim.Load().err(); err != nil {
+		return fault.New(fault.KafkaUnavailable, "write into the open transaction", err, "")
+	}
+	return nil
+}
