@@ -32,7 +32,7 @@ fuzz-smoke: ## each fuzz target for FUZZTIME
 	.ci/fuzz $(FUZZTIME)
 
 secure: ## the whole way over SASL_SSL on a real broker, and each way to be refused
-	$(GO) test -count=1 -v -timeout 10m -run 'TestSecure|TestRefused' ./internal/e2e
+	WALFERRY_DELIVERY=both $(GO) test -count=1 -v -timeout 10m -run 'TestSecure|TestRefused' ./internal/e2e
 
 matrix: ## the tests that talk to Postgres, on 14 to 18
 	.ci/matrix
@@ -41,7 +41,7 @@ large: ## 1,200,000 rows, each once, and two minutes without Kafka
 	WALFERRY_LARGE=1 WALFERRY_OUTAGE=2m $(GO) test -count=1 -v -timeout 30m -run 'TestLarge|TestOutage' ./internal/e2e
 
 soak: ## kill -9 under load and while starting, KILLS times each
-	WALFERRY_KILLS=$(KILLS) $(GO) test -count=1 -v -timeout 30m -run 'TestKill9|TestKilledWhileStarting' ./internal/e2e
+	WALFERRY_DELIVERY=both WALFERRY_KILLS=$(KILLS) $(GO) test -count=1 -v -timeout 30m -run 'TestKill9|TestKilledWhileStarting' ./internal/e2e
 
 bench: ## drain a backlog beside pg_recvlogical, about a minute; see docs/benchmarks.md
 	cd bench && $(GO) run .

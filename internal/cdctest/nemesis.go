@@ -19,14 +19,15 @@ func TerminateWalsenders(ctx context.Context, dsn, slot string) (int, error) {
 	return n, err
 }
 
-// Streaming tells whether a walsender streams from the slot: from then on the load's changes are in it.
-// That one holds the slot is not enough, because so does the one that is just creating it.
-func Streaming(ctx context.Context, dsn, slot string) (bool, error) {
-	var yes bool
-	err := once(ctx, dsn, &yes, `
-		SELECT count(*) > 0 FROM pg_replication_slots s JOIN pg_stat_replication r ON r.pid = s.active_pid
+// Walsender returns the process id of the walsender that streams from the slot, 0 where there is none:
+// from the first one on the load's changes are in the slot. That a process holds the slot is not
+// enough, because so does the one that is just creating it.
+func Walsender(ctx context.Context, dsn, slot string) (int, error) {
+	var pid int
+	err := once(ctx, dsn, &pid, `
+		SELECT coalesce(max(active_pid), 0) FROM pg_replication_slots s JOIN pg_stat_replication r ON r.pid = s.active_pid
 		WHERE slot_name = $1 AND state IN ('catchup', 'streaming')`, slot)
-	return yes, err
+	return pid, err
 }
 
 func once(ctx context.Context, dsn string, into any, sql string, args ...any) error {

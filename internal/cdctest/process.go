@@ -55,6 +55,12 @@ func (p *Process) Terminate(ctx context.Context) (code int, err error) {
 	return p.ExitCode(), nil
 }
 
+// Pause stops the program by SIGSTOP, as a frozen container is; Continue wakes it up.
+func (p *Process) Pause() error { return p.proc.SignalGroup(syscall.SIGSTOP) }
+
+// Continue lets a paused program go on.
+func (p *Process) Continue() error { return p.proc.SignalGroup(syscall.SIGCONT) }
+
 // Done is closed when the program has ended.
 func (p *Process) Done() <-chan struct{} { return p.proc.Done() }
 

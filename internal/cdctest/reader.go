@@ -87,6 +87,16 @@ func (r *Reader) Read(ctx context.Context, note func(Record), done func() bool) 
 // not part of an open transaction, has been read.
 func (r *Reader) End(ctx context.Context) (func() bool, error) {
 	ends, err := r.admin.ListCommittedOffsets(ctx, r.topics...)
+	return r.reached(ends, err)
+}
+
+// HighEnd is End with what is part of an open transaction now: it is read once that has ended.
+func (r *Reader) HighEnd(ctx context.Context) (func() bool, error) {
+	ends, err := r.admin.ListEndOffsets(ctx, r.topics...)
+	return r.reached(ends, err)
+}
+
+func (r *Reader) reached(ends kadm.ListedOffsets, err error) (func() bool, error) {
 	if err == nil {
 		err = ends.Error()
 	}

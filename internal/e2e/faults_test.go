@@ -16,47 +16,49 @@ import (
 
 // TestStopAndGoOn stops walferry in order under load, twice: nothing is lost and nothing repeated.
 func TestStopAndGoOn(t *testing.T) {
-	r := newRig(t, pgtest.Shared(t), kafkatest.Shared(t))
-	r.started()
-	r.load()
-	for range 2 {
-		r.pass(1500 * time.Millisecond)
-		r.terminate(0)
+	each(t, func(t *testing.T, d string) {
+		r := newRig(t, pgtest.Shared(t), kafkatest.Shared(t), d)
 		r.started()
-	}
-	r.pass(time.Second)
-	r.verify(false)
+		r.load()
+		for range 2 {
+			r.pass(1500 * time.Millisecond)
+			r.terminate(0)
+			r.started()
+		}
+		r.pass(time.Second)
+		r.verify(false)
+	})
 }
 
 // TestKilledWhileStarting kills the first starts at random moments, between any two steps of
 // making publication, topics, checkpoint and slot; a later start goes on from there.
 func TestKilledWhileStarting(t *testing.T) {
-	r := newRig(t, pgtest.Shared(t), kafkatest.Shared(t))
-	for range kills(t) {
-		r.start()
-		r.pass(rand.N(700 * time.Millisecond))
-		if err := r.walferry.Kill(); err != nil {
-			t.Fatal(err)
+	each(t, func(t *testing.T, d string) {
+		r := newRig(t, pgtest.Shared(t), kafkatest.Shared(t), d)
+		for range kills(t) {
+			r.start()
+			r.pass(rand.N(700 * time.Millisecond))
+			r.kill()
 		}
-	}
-	r.started()
-	r.under(time.Second)
-	r.verify(true)
+		r.started()
+		r.under(time.Second)
+		r.verify(true)
+	})
 }
 
 // TestKill9 kills walferry at random moments under load.
 func TestKill9(t *testing.T) {
-	r := newRig(t, pgtest.Shared(t), kafkatest.Shared(t))
-	r.started()
-	r.load()
-	for range kills(t) {
-		r.pass(100*time.Millisecond + rand.N(1500*time.Millisecond))
-		if err := r.walferry.Kill(); err != nil {
-			t.Fatal(err)
+	both(t, func(t *testing.T, d string) {
+		r := newRig(t, pgtest.Shared(t), kafkatest.Shared(t), d)
+		r.started()
+		r.load()
+		for range kills(t) {
+			r.pass(100*time.Millisecond + rand.N(1500*time.Millisecond))
+			r.kill()
+			r.start()
 		}
-		r.start()
-	}
-	r.verify(true)
+		r.verify(true)
+	})
 }
 
 func kills(t *testing.T) int {
@@ -75,94 +77,104 @@ func kills(t *testing.T) int {
 // TestWalsenderTerminated takes the connection away under load: the process knows what it has
 // written, so it repeats nothing.
 func TestWalsenderTerminated(t *testing.T) {
-	r := newRig(t, pgtest.Shared(t), kafkatest.Shared(t))
-	r.started()
-	r.load()
-	for range 4 {
-		r.pass(400 * time.Millisecond)
-		r.streaming()
-		if n, err := cdctest.TerminateWalsenders(t.Context(), r.db.DSN(), r.slot()); err != nil || n != 1 {
-			t.Fatalf("%d walsenders terminated, %v", n, err)
+	each(t, func(t *testing.T, d string) {
+		r := newRig(t, pgtest.Shared(t), kafkatest.Shared(t), d)
+		r.started()
+		r.load()
+		for range 4 {
+			r.pass(400 * time.Millisecond)
+			r.streaming()
+			if n, err := cdctest.TerminateWalsenders(t.Context(), r.db.DSN(), r.slot()); err != nil || n != 1 {
+				t.Fatalf("%d walsenders terminated, %v", n, err)
+			}
 		}
-	}
-	r.verify(false)
+		r.verify(false)
+	})
 }
 
 // TestPostgresCrash takes Postgres away in each way under load. After a crash the slot is at an
 // older position and the server sends again what was acknowledged; the process drops it.
 func TestPostgresCrash(t *testing.T) {
-	pg := pgtest.Start(t, pgserver.Options{})
-	r := newRig(t, pg, kafkatest.Shared(t))
-	r.started()
-	r.load()
-	r.pass(time.Second)
-	pg.Restart(pgserver.Immediate)
-	r.pass(2 * time.Second)
-	if err := pg.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	pg.Restart(pgserver.Immediate)
-	r.pass(2 * time.Second)
-	pg.Restart(pgserver.Fast)
-	r.pass(time.Second)
-	r.verify(false)
+	each(t, func(t *testing.T, d string) {
+		pg := pgtest.Start(t, pgserver.Options{})
+		r := newRig(t, pg, kafkatest.Shared(t), d)
+		r.started()
+		r.load()
+		r.pass(time.Second)
+		pg.Restart(pgserver.Immediate)
+		r.pass(2 * time.Second)
+		if err := pg.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		pg.Restart(pgserver.Immediate)
+		r.pass(2 * time.Second)
+		pg.Restart(pgserver.Fast)
+		r.pass(time.Second)
+		r.verify(false)
+	})
 }
 
 // TestBrokerRestart stops and kills the broker under load. The producer is idempotent: what it
 // sends again is written once.
 func TestBrokerRestart(t *testing.T) {
-	broker := harmed(t)
-	r := newRig(t, pgtest.Shared(t), broker)
-	r.started()
-	r.load()
-	r.pass(time.Second)
-	broker.Restart()
-	r.pass(time.Second)
-	broker.Kill()
-	broker.Restart()
-	r.pass(time.Second)
-	broker.Pause()
-	r.pass(2 * time.Second)
-	broker.Continue()
-	r.verify(false)
+	each(t, func(t *testing.T, d string) {
+		broker := harmed(t)
+		r := newRig(t, pgtest.Shared(t), broker, d)
+		r.started()
+		r.load()
+		r.pass(time.Second)
+		broker.Restart()
+		r.pass(time.Second)
+		broker.Kill()
+		broker.Restart()
+		r.pass(time.Second)
+		broker.Pause()
+		r.pass(2 * time.Second)
+		broker.Continue()
+		r.verify(false)
+	})
 }
 
 // TestPostgresStopsFastWhileKafkaIsAway: a client that holds acknowledgements back must not hold
 // up a fast shutdown of the server.
 func TestPostgresStopsFastWhileKafkaIsAway(t *testing.T) {
-	pg := pgtest.Start(t, pgserver.Options{})
-	broker := harmed(t)
-	r := newRig(t, pg, broker)
-	r.started()
-	r.under(500 * time.Millisecond)
-	broker.Pause()
-	r.under(time.Second)
-	began := time.Now()
-	if err := pg.Stop(t.Context(), pgserver.Fast); err != nil {
-		t.Fatal(err)
-	}
-	if took := time.Since(began); took > 3*time.Second {
-		t.Errorf("a fast shutdown took %s", took)
-	}
-	pg.Restart(pgserver.Fast)
-	broker.Continue()
-	r.verify(false)
+	each(t, func(t *testing.T, d string) {
+		pg := pgtest.Start(t, pgserver.Options{})
+		broker := harmed(t)
+		r := newRig(t, pg, broker, d)
+		r.started()
+		r.under(500 * time.Millisecond)
+		broker.Pause()
+		r.under(time.Second)
+		began := time.Now()
+		if err := pg.Stop(t.Context(), pgserver.Fast); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took > 3*time.Second {
+			t.Errorf("a fast shutdown took %s", took)
+		}
+		pg.Restart(pgserver.Fast)
+		broker.Continue()
+		r.verify(false)
+	})
 }
 
 // TestTerminatedWhileKafkaIsAway: what could not be delivered is said, by the exit code too, and
 // delivered by the next run.
 func TestTerminatedWhileKafkaIsAway(t *testing.T) {
-	broker := harmed(t)
-	r := newRig(t, pgtest.Shared(t), broker)
-	r.started()
-	r.under(500 * time.Millisecond)
-	broker.Pause()
-	r.under(500 * time.Millisecond)
-	r.terminate(4)
-	if out := r.walferry.Output(); !strings.Contains(out, "sent again") {
-		t.Errorf("no word of what will be sent again")
-	}
-	broker.Continue()
-	r.started()
-	r.verify(true)
+	each(t, func(t *testing.T, d string) {
+		broker := harmed(t)
+		r := newRig(t, pgtest.Shared(t), broker, d)
+		r.started()
+		r.under(500 * time.Millisecond)
+		broker.Pause()
+		r.under(500 * time.Millisecond)
+		r.terminate(4)
+		if out := r.walferry.Output(); !strings.Contains(out, "sent again") {
+			t.Errorf("no word of what will be sent again")
+		}
+		broker.Continue()
+		r.started()
+		r.verify(true)
+	})
 }

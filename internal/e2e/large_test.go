@@ -28,36 +28,38 @@ func TestLarge(t *testing.T) {
 		t.Skip("set WALFERRY_LARGE=1 (or a number to divide by) to run it")
 	}
 	single, batch := 200_000/divisor, 1_000_000/divisor
-	r := bareRig(t, pgtest.Shared(t), kafkatest.Shared(t))
-	r.db.Exec("CREATE TABLE public.large (id bigint PRIMARY KEY, note text, amount numeric(12,2), at timestamptz DEFAULT now())")
-	r.run("run", "--name", r.name, "--from", r.db.DSN(), "--to", r.broker.Addr(), "--tables", "public.large")
-	r.started()
+	each(t, func(t *testing.T, d string) {
+		r := bareRig(t, pgtest.Shared(t), kafkatest.Shared(t))
+		r.db.Exec("CREATE TABLE public.large (id bigint PRIMARY KEY, note text, amount numeric(12,2), at timestamptz DEFAULT now())")
+		r.run("run", "--name", r.name, "--from", r.db.DSN(), "--to", r.broker.Addr(), "--tables", "public.large", "--delivery", d)
+		r.started()
 
-	const writers = 4
-	var wg sync.WaitGroup
-	for w := range writers {
-		wg.Go(func() {
-			r.db.Exec(fmt.Sprintf(`DO $$ BEGIN
-				SET synchronous_commit = off;
-				FOR i IN %d..%d LOOP
-					INSERT INTO public.large (id, note, amount) VALUES (i, 'a row of its own transaction', i);
-					COMMIT;
-				END LOOP; END $$`, w*single/writers+1, (w+1)*single/writers))
-		})
-	}
-	wg.Wait()
-	r.db.Exec("INSERT INTO public.large (id, note, amount) SELECT i, 'a row of a large transaction', i FROM generate_series($1::bigint, $2::bigint) i",
-		single+1, single+batch)
-
-	began := time.Now()
-	seen := r.readIDs("large", single+batch)
-	t.Logf("%d rows read %s after the last commit; walferry's resident memory: %s", single+batch, time.Since(began).Round(time.Millisecond), r.memory("VmHWM"))
-	for id, times := range seen[1:] {
-		if times != 1 {
-			t.Fatalf("row %d arrived %d times", id+1, times)
+		const writers = 4
+		var wg sync.WaitGroup
+		for w := range writers {
+			wg.Go(func() {
+				r.db.Exec(fmt.Sprintf(`DO $$ BEGIN
+					SET synchronous_commit = off;
+					FOR i IN %d..%d LOOP
+						INSERT INTO public.large (id, note, amount) VALUES (i, 'a row of its own transaction', i);
+						COMMIT;
+					END LOOP; END $$`, w*single/writers+1, (w+1)*single/writers))
+			})
 		}
-	}
-	r.terminate(0)
+		wg.Wait()
+		r.db.Exec("INSERT INTO public.large (id, note, amount) SELECT i, 'a row of a large transaction', i FROM generate_series($1::bigint, $2::bigint) i",
+			single+1, single+batch)
+
+		began := time.Now()
+		seen := r.readIDs("large", single+batch)
+		t.Logf("%d rows read %s after the last commit; walferry's resident memory: %s", single+batch, time.Since(began).Round(time.Millisecond), r.memory("VmHWM"))
+		for id, times := range seen[1:] {
+			if times != 1 {
+				t.Fatalf("row %d arrived %d times", id+1, times)
+			}
+		}
+		r.terminate(0)
+	})
 }
 
 // readIDs reads the topic of a table until as many records have come as there are rows, and returns
@@ -110,7 +112,7 @@ func TestOutage(t *testing.T) {
 	}
 	pg := pgtest.Start(t, pgserver.Options{})
 	broker := harmed(t)
-	r := newRig(t, pg, broker)
+	r := newRig(t, pg, broker, atLeastOnce)
 	r.started()
 	r.load()
 	r.pass(2 * time.Second)

@@ -26,17 +26,62 @@ type rig struct {
 	db       *pgtest.DB
 	broker   *kafkatest.Broker
 	name     string
+	delivery string
 	walferry *cdctest.Process
 	stopLoad func()
+
+	watched   *cdctest.Visibility // under exactly_once, once there is load
+	stopWatch func()
+}
+
+const (
+	atLeastOnce = "at_least_once"
+	exactlyOnce = "exactly_once"
+)
+
+// deliveries returns what the tests run under: WALFERRY_DELIVERY, which may be "both", or the default
+// of walferry where that is not set, to keep `make test` short. CI runs both.
+func deliveries() []string {
+	switch d := os.Getenv("WALFERRY_DELIVERY"); d {
+	case "":
+		return []string{atLeastOnce}
+	case "both":
+		return []string{atLeastOnce, exactlyOnce}
+	default:
+		return []string{d}
+	}
+}
+
+// each runs a test under each delivery that was asked for.
+func each(t *testing.T, test func(t *testing.T, delivery string)) {
+	t.Helper()
+	for _, d := range deliveries() {
+		t.Run(d, func(t *testing.T) { test(t, d) })
+	}
+}
+
+// both runs a test under both deliveries, whatever was asked for.
+func both(t *testing.T, test func(t *testing.T, delivery string)) {
+	t.Helper()
+	for _, d := range []string{atLeastOnce, exactlyOnce} {
+		t.Run(d, func(t *testing.T) { test(t, d) })
+	}
 }
 
 // newRig returns a pipeline that does not run yet, from a database with the tables of the load, with
 // the flags of the common case.
-func newRig(t *testing.T, pg *pgtest.Server, broker *kafkatest.Broker) *rig {
+func newRig(t *testing.T, pg *pgtest.Server, broker *kafkatest.Broker, delivery string) *rig {
 	t.Helper()
 	r := bareRig(t, pg, broker)
-	r.run("run", "--name", r.name, "--from", r.db.DSN(), "--to", broker.Addr(), "--tables", cdctest.Tables)
+	r.delivery = delivery
+	r.walferry = r.instance()
 	return r
+}
+
+// instance returns one more process of the pipeline.
+func (r *rig) instance() *cdctest.Process {
+	r.t.Helper()
+	return r.process("run", "--name", r.name, "--from", r.db.DSN(), "--to", r.broker.Addr(), "--tables", cdctest.Tables, "--delivery", r.delivery)
 }
 
 // bareRig is newRig without a command line; see run.
@@ -52,13 +97,19 @@ func bareRig(t *testing.T, pg *pgtest.Server, broker *kafkatest.Broker) *rig {
 // run says how walferry is to be started.
 func (r *rig) run(args ...string) {
 	r.t.Helper()
-	r.walferry = cdctest.NewProcess(filepath.Join(r.t.TempDir(), "walferry.log"), binary(r.t), args...)
+	r.walferry = r.process(args...)
+}
+
+func (r *rig) process(args ...string) *cdctest.Process {
+	r.t.Helper()
+	p := cdctest.NewProcess(filepath.Join(r.t.TempDir(), "walferry.log"), binary(r.t), args...)
 	r.t.Cleanup(func() {
 		if r.t.Failed() {
-			out := r.walferry.Output()
+			out := p.Output()
 			r.t.Logf("end of what walferry said:\n%s", out[max(0, len(out)-8192):])
 		}
 	})
+	return p
 }
 
 func (r *rig) slot() string { return "walferry_" + r.name }
@@ -66,14 +117,26 @@ func (r *rig) slot() string { return "walferry_" + r.name }
 // start starts walferry; it is killed with the test.
 func (r *rig) start() {
 	r.t.Helper()
-	if err := r.walferry.Start(); err != nil {
+	r.startProcess(r.walferry)
+}
+
+func (r *rig) startProcess(p *cdctest.Process) {
+	r.t.Helper()
+	if err := p.Start(); err != nil {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() {
-		if err := r.walferry.Kill(); err != nil {
+		if err := p.Kill(); err != nil {
 			r.t.Error(err)
 		}
 	})
+}
+
+func (r *rig) kill() {
+	r.t.Helper()
+	if err := r.walferry.Kill(); err != nil {
+		r.t.Fatal(err)
+	}
 }
 
 // started starts walferry and waits until it streams: what is committed from then on must arrive.
@@ -91,9 +154,15 @@ func (r *rig) streaming() {
 			r.t.Fatalf("walferry ended with exit code %d", r.walferry.ExitCode())
 		default:
 		}
-		yes, err := cdctest.Streaming(ctx, r.db.DSN(), r.slot())
-		return err == nil && yes
+		pid, err := cdctest.Walsender(ctx, r.db.DSN(), r.slot())
+		return err == nil && pid != 0
 	})
+}
+
+// said waits until a process has said something.
+func (r *rig) said(p *cdctest.Process, words string) {
+	r.t.Helper()
+	r.eventually("the process says: "+words, func(context.Context) bool { return strings.Contains(p.Output(), words) })
 }
 
 // eventually polls until ok says so.
@@ -127,9 +196,36 @@ func harmed(t *testing.T) *kafkatest.Broker {
 	return b
 }
 
-// load starts the load; endLoad ends it.
+// watch begins to watch what a read_committed consumer sees.
+func (r *rig) watch() {
+	r.t.Helper()
+	if r.watched != nil || r.delivery != exactlyOnce {
+		return
+	}
+	reader, err := cdctest.NewReader([]string{r.broker.Addr()}, cdctest.Topics(r.name))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.watched = cdctest.NewVisibility()
+	ctx, cancel := context.WithCancel(r.t.Context())
+	done := make(chan struct{})
+	go func() { // stopWatch ends it and waits
+		defer close(done)
+		r.watched.Watch(ctx, reader)
+	}()
+	r.stopWatch = func() {
+		cancel()
+		<-done
+		reader.Close()
+		r.stopWatch = func() {}
+	}
+	r.t.Cleanup(func() { r.stopWatch() })
+}
+
+// load starts the load; stopLoad ends it.
 func (r *rig) load() {
 	r.t.Helper()
+	r.watch()
 	seed := rand.Uint64()
 	if env := os.Getenv("WALFERRY_SEED"); env != "" {
 		var err error
@@ -139,6 +235,12 @@ func (r *rig) load() {
 	}
 	r.t.Logf("WALFERRY_SEED=%d", seed)
 	load := &cdctest.Load{DSN: r.db.DSN(), Seed: seed, Workers: 4, Pause: 5 * time.Millisecond}
+	if env := os.Getenv("WALFERRY_PAUSE"); env != "" {
+		var err error
+		if load.Pause, err = time.ParseDuration(env); err != nil {
+			r.t.Fatalf("WALFERRY_PAUSE: %v", err)
+		}
+	}
 	ctx, cancel := context.WithCancel(r.t.Context())
 	done := make(chan error, 1)
 	go func() { done <- load.Run(ctx) }() // endLoad ends it and waits
@@ -184,7 +286,9 @@ func (r *rig) terminate(want int) {
 	}
 }
 
-// verify ends the load, waits until everything that was committed is in the topics, stops walferry,
+// verify judges by the promise of the delivery; repeatsAllowed is for at_least_once alone.
+//
+// It ends the load, waits until everything that was committed is in the topics, stops walferry,
 // and judges all records there are, those that came last included.
 func (r *rig) verify(repeatsAllowed bool) {
 	r.t.Helper()
@@ -207,7 +311,7 @@ func (r *rig) verify(repeatsAllowed bool) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	v := cdctest.NewValidator(truth, r.name, partitions, repeatsAllowed)
+	v := cdctest.NewValidator(truth, r.name, partitions, repeatsAllowed && r.delivery != exactlyOnce)
 	readErr := reader.Read(ctx, v.Note, func() bool { return v.Missing() == 0 })
 	if readErr == nil {
 		r.terminate(0)
@@ -218,7 +322,13 @@ func (r *rig) verify(repeatsAllowed bool) {
 		readErr = reader.Read(ctx, v.Note, end)
 	}
 	r.t.Logf("%d changes made %d records; %d came again", len(truth), v.Expected(), v.Repeats())
-	if f := v.Failures(); len(f) > 0 || readErr != nil {
-		r.t.Fatalf("%v\n%s", readErr, strings.Join(f, "\n"))
+	failures := v.Failures()
+	if r.watched != nil {
+		r.stopWatch()
+		failures = append(failures, r.watched.Torn(v)...)
+		r.t.Logf("%d transactions were watched becoming visible", r.watched.Judged())
+	}
+	if len(failures) > 0 || readErr != nil {
+		r.t.Fatalf("%v\n%s", readErr, strings.Join(failures, "\n"))
 	}
 }

@@ -24,6 +24,7 @@ kafka:
   brokers: ["{broker}"]
   tls: {enabled: true, ca_file: "{ca}", server_name: "{host}"}
   sasl: {mechanism: scram-sha-512, username: walferry, password_file: "{password}"}
+delivery: {delivery}
 start_timeout: 5s
 `
 
@@ -34,7 +35,7 @@ func configure(r *rig, over ...string) string {
 	password := filepath.Join(dir, "password")
 	ours := []string{
 		"{name}", r.name, "{dsn}", r.db.DSN(), "{broker}", r.broker.SASLAddr(), "{ca}", r.broker.CAFile(),
-		"{host}", "localhost", "{password}", password,
+		"{host}", "localhost", "{password}", password, "{delivery}", r.delivery,
 	}
 	// The first pair that matches wins.
 	text := strings.NewReplacer(append(over, ours...)...).Replace(config)
@@ -50,20 +51,21 @@ func configure(r *rig, over ...string) string {
 
 // TestSecure runs a pipeline from a configuration file over SASL_SSL, with a kill in it.
 func TestSecure(t *testing.T) {
-	r := bareRig(t, pgtest.Shared(t), kafkatest.Shared(t))
-	r.run("run", "--config", configure(r))
-	r.started()
-	r.load()
-	r.pass(time.Second)
-	if err := r.walferry.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	r.started()
-	r.pass(time.Second)
-	r.verify(true)
-	if strings.Contains(r.walferry.Output(), kafkaserver.Password) {
-		t.Error("the password was printed")
-	}
+	each(t, func(t *testing.T, d string) {
+		r := bareRig(t, pgtest.Shared(t), kafkatest.Shared(t))
+		r.delivery = d
+		r.run("run", "--config", configure(r))
+		r.started()
+		r.load()
+		r.pass(time.Second)
+		r.kill()
+		r.started()
+		r.pass(time.Second)
+		r.verify(true)
+		if strings.Contains(r.walferry.Output(), kafkaserver.Password) {
+			t.Error("the password was printed")
+		}
+	})
 }
 
 // TestRefused: each way to be turned away says which it is, ends with exit code 3, and shows no
@@ -102,7 +104,7 @@ func TestRefused(t *testing.T) {
 		{"postgres database", []string{"{dsn}", db.Server.DSN("elsewhere")}, "postgres_"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			r := &rig{t: t, db: db, broker: broker, name: "refused"}
+			r := &rig{t: t, db: db, broker: broker, name: "refused", delivery: atLeastOnce}
 			r.run("run", "--config", configure(r, tc.over...))
 			r.start()
 			began := time.Now()

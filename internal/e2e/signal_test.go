@@ -12,7 +12,7 @@ import (
 // its exit code, and the next run delivers.
 func TestSecondSignal(t *testing.T) {
 	broker := harmed(t)
-	r := newRig(t, pgtest.Shared(t), broker)
+	r := newRig(t, pgtest.Shared(t), broker, atLeastOnce)
 	r.started()
 	r.under(500 * time.Millisecond)
 	broker.Pause()

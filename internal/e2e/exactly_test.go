@@ -1,0 +1,113 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/walferry/walferry/internal/cdctest"
+	"github.com/walferry/walferry/internal/kafkatest"
+	"github.com/walferry/walferry/internal/pgtest"
+)
+
+// TestFault38_BrokerKilled kills the broker again and again at random moments: under exactly_once a
+// commit is always on its way, so that its answer is lost now and then (fault 42).
+func TestFault38_BrokerKilled(t *testing.T) {
+	each(t, func(t *testing.T, d string) {
+		broker := harmed(t)
+		r := newRig(t, pgtest.Shared(t), broker, d)
+		r.started()
+		r.load()
+		for range max(3, kills(t)/5) {
+			r.pass(500*time.Millisecond + rand.N(time.Second))
+			broker.Kill()
+			broker.Restart()
+			r.streaming()
+		}
+		r.pass(time.Second)
+		r.verify(true)
+	})
+}
+
+// TestLargeTransactionIsSplit sends one transaction that is many times larger than a Kafka
+// transaction may be, and kills walferry twice within it: the next start goes on behind the
+// last part that was committed, the records say where the parts end, and nothing comes again.
+func TestLargeTransactionIsSplit(t *testing.T) {
+	const rows, maxRows, deaths = 60_000, 500, 2
+	r := bareRig(t, pgtest.Shared(t), kafkatest.Shared(t))
+	r.delivery = exactlyOnce
+	file := filepath.Join(t.TempDir(), "walferry.yaml")
+	text := fmt.Sprintf("name: %s\npostgres: {url: %q, tables: [public.*, sales.*]}\nkafka: {brokers: [%q]}\n"+
+		"delivery: exactly_once\ntransactions: {max_rows: %d}\n", r.name, r.db.DSN(), r.broker.Addr(), maxRows)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.run("run", "--config", file)
+	r.started()
+	r.under(300 * time.Millisecond)
+
+	reader, err := cdctest.NewReader([]string{r.broker.Addr()}, cdctest.Topics(r.name)[2:3]) // the journal
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	seen, last, marks := 0, 0, map[int]bool{}
+	note := func(rec cdctest.Record) {
+		var val struct {
+			Split int
+			After struct{ Note string }
+		}
+		if err := json.Unmarshal(rec.Value, &val); err != nil {
+			t.Error(err)
+		}
+		if val.After.Note != "large" {
+			return
+		}
+		if seen++; val.Split < last {
+			t.Errorf("part %d stands behind part %d", val.Split, last)
+		}
+		last = val.Split
+		marks[val.Split] = true
+	}
+	r.db.Exec(fmt.Sprintf(`INSERT INTO public.journal SELECT g + 1000, 0, 'large' FROM generate_series(1, %d) g`, rows))
+	for i := range deaths {
+		until := rows * (3*i + 1) / 10
+		if err := reader.Read(t.Context(), note, func() bool { return seen >= until }); err != nil {
+			t.Fatal(err)
+		}
+		r.kill()
+		if seen >= rows {
+			t.Errorf("death %d came too late: the transaction was through", i+1)
+		}
+		r.started()
+	}
+	r.under(300 * time.Millisecond)
+	r.verify(false)
+	if err := reader.Read(t.Context(), note, func() bool { return seen >= rows }); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d rows in %d parts", seen, len(marks))
+	if len(marks) != last+1 || last < 3 {
+		t.Errorf("%d different marks, the last is %d", len(marks), last)
+	}
+}
+
+// TestDeliveryIsSwitched changes the delivery at each start: after a clean stop nothing is repeated.
+func TestDeliveryIsSwitched(t *testing.T) {
+	r := newRig(t, pgtest.Shared(t), kafkatest.Shared(t), atLeastOnce)
+	r.started()
+	r.load()
+	for _, next := range []string{exactlyOnce, atLeastOnce, exactlyOnce} {
+		r.pass(time.Second)
+		r.terminate(0)
+		r.delivery = next
+		r.walferry = r.instance()
+		r.started()
+	}
+	r.pass(time.Second)
+	r.verify(false)
+}
