@@ -31,6 +31,9 @@ type Load struct {
 	begun atomic.Int64
 }
 
+// endWithin bounds a transaction. It is reached only when the server hangs.
+const endWithin = time.Minute
+
 // keys is how many keys a table has: few, so that connections meet.
 const keys = 40
 
@@ -63,7 +66,7 @@ func (w *worker) run(ctx context.Context) error {
 			_, err = conn.Exec(ctx, "SET deadlock_timeout = '20ms'")
 		}
 		for err == nil && ctx.Err() == nil {
-			err = w.transaction(ctx, conn)
+			err = w.whole(ctx, conn)
 			if err == nil {
 				w.rest(ctx)
 			}
@@ -96,6 +99,14 @@ func (w *worker) sleep(ctx context.Context, d time.Duration) {
 	case <-t.C:
 	case <-ctx.Done():
 	}
+}
+
+// whole makes one transaction to its end, also when ctx ends meanwhile: a commit that nobody waits for
+// could become visible after the truth has been read.
+func (w *worker) whole(ctx context.Context, conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endWithin)
+	defer cancel()
+	return w.transaction(ctx, conn)
 }
 
 // transaction makes one transaction. The error is that of the connection, or a *sqlError where the
