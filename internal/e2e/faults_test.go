@@ -16,6 +16,7 @@ import (
 
 // TestStopAndGoOn stops walferry in order under load, twice: nothing is lost and nothing repeated.
 func TestStopAndGoOn(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, d string) {
 		r := newRig(t, pgtest.Shared(t), kafkatest.Shared(t), d)
 		r.started()
@@ -33,6 +34,7 @@ func TestStopAndGoOn(t *testing.T) {
 // TestKilledWhileStarting kills the first starts at random moments, between any two steps of
 // making publication, topics, checkpoint and slot; a later start goes on from there.
 func TestKilledWhileStarting(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, d string) {
 		r := newRig(t, pgtest.Shared(t), kafkatest.Shared(t), d)
 		for range kills(t) {
@@ -48,6 +50,7 @@ func TestKilledWhileStarting(t *testing.T) {
 
 // TestKill9 kills walferry at random moments under load.
 func TestKill9(t *testing.T) {
+	t.Parallel()
 	both(t, func(t *testing.T, d string) {
 		r := newRig(t, pgtest.Shared(t), kafkatest.Shared(t), d)
 		r.started()
@@ -77,6 +80,7 @@ func kills(t *testing.T) int {
 // TestWalsenderTerminated takes the connection away under load: the process knows what it has
 // written, so it repeats nothing.
 func TestWalsenderTerminated(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, d string) {
 		r := newRig(t, pgtest.Shared(t), kafkatest.Shared(t), d)
 		r.started()
@@ -95,6 +99,7 @@ func TestWalsenderTerminated(t *testing.T) {
 // TestPostgresCrash takes Postgres away in each way under load. After a crash the slot is at an
 // older position and the server sends again what was acknowledged; the process drops it.
 func TestPostgresCrash(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, d string) {
 		pg := pgtest.Start(t, pgserver.Options{})
 		r := newRig(t, pg, kafkatest.Shared(t), d)

@@ -182,7 +182,7 @@ func (r *rig) eventually(what string, ok func(context.Context) bool) {
 }
 
 // harmed returns the shared broker for a test that stops, kills or pauses it, and sees to it that
-// the next test finds it well. Tests here run one after another.
+// the next test finds it well. Such a test is not parallel: Go runs those that are behind it.
 func harmed(t *testing.T) *kafkatest.Broker {
 	t.Helper()
 	b := kafkatest.Shared(t)

@@ -51,6 +51,7 @@ func configure(r *rig, over ...string) string {
 
 // TestSecure runs a pipeline from a configuration file over SASL_SSL, with a kill in it.
 func TestSecure(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, d string) {
 		r := bareRig(t, pgtest.Shared(t), kafkatest.Shared(t))
 		r.delivery = d
@@ -71,6 +72,7 @@ func TestSecure(t *testing.T) {
 // TestRefused: each way to be turned away says which it is, ends with exit code 3, and shows no
 // secret.
 func TestRefused(t *testing.T) {
+	t.Parallel()
 	broker := kafkatest.Shared(t)
 	dir := t.TempDir()
 	const wrong = "canary-wrong-password"
