@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -42,6 +43,9 @@ type stream struct {
 	metrics *Metrics
 	frames  pgoutput.Decoder
 	msg     []byte // scratch for status updates
+
+	mu      sync.Mutex // guards leaving, and the read deadline from then on
+	leaving bool
 }
 
 // run reads until ctx ends or the connection is lost. It returns nil only when ctx has ended and
@@ -83,8 +87,15 @@ func (s *stream) step(ctx context.Context) error {
 	return s.read(ctx, s.batch)
 }
 
-// wake ends a Read that blocks, so that run looks at ctx and at what was confirmed.
-func (s *stream) wake() { _ = s.conn.SetReadDeadline(time.Unix(1, 0)) }
+// wake ends a Read that blocks, so that run looks at ctx and at what was confirmed. One that comes late
+// must not end the wait for the server's goodbye.
+func (s *stream) wake() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.leaving {
+		_ = s.conn.SetReadDeadline(time.Unix(1, 0))
+	}
+}
 
 // roomMade has a batch that was kept handed over. Whoever takes a batch calls it, from any goroutine.
 func (s *stream) roomMade() {
@@ -314,7 +325,11 @@ func (s *stream) leave(begun []byte) error {
 	if _, err := s.conn.Write([]byte{'c', 0, 0, 0, 4}); err != nil { // CopyDone
 		return s.lost(err)
 	}
-	if err := s.conn.SetReadDeadline(now.Add(leaveIn)); err != nil {
+	s.mu.Lock()
+	s.leaving = true
+	err := s.conn.SetReadDeadline(now.Add(leaveIn))
+	s.mu.Unlock()
+	if err != nil {
 		return s.lost(err)
 	}
 	if drainUntilReady(io.MultiReader(bytes.NewReader(begun), s.conn)) {
