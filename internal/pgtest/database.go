@@ -53,9 +53,11 @@ func (d *DB) drop() {
 	// none is left.
 	for {
 		var left int
+		// MATERIALIZED keeps the planner from dropping the slots of every database before it asks
+		// which of them are in this one.
 		err := conn.QueryRow(ctx, `
-			SELECT count(*) FROM pg_replication_slots s
-			WHERE database = $1 AND CASE WHEN active_pid IS NULL
+			WITH mine AS MATERIALIZED (SELECT slot_name, active_pid FROM pg_replication_slots WHERE database = $1)
+			SELECT count(*) FROM mine WHERE CASE WHEN active_pid IS NULL
 				THEN pg_drop_replication_slot(slot_name) IS NULL
 				ELSE pg_terminate_backend(active_pid, 1000) IS NULL END`, d.Name).Scan(&left)
 		if err == nil {
