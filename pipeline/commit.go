@@ -18,7 +18,7 @@ type Transactions struct {
 	// Interval is the longest time between two commits while more waits to be read.
 	Interval time.Duration
 	// MaxRows, MaxBytes and MaxOpen end a Kafka transaction; one of Postgres that is larger, or comes
-	// more slowly, is split there.
+	// more slowly, is split there: no part of it has more records, but for those of its last change.
 	MaxRows  int64
 	MaxBytes int64
 	MaxOpen  time.Duration
@@ -54,7 +54,8 @@ type exactlyOnce struct {
 	before struct{ rows, bytes int64 }
 	claims int // counts claims: what was cut under an earlier one is void
 
-	cuts      chan place // of one: the cut on its way
+	cuts      chan place    // of one: the cut on its way
+	answered  chan struct{} // closed, and made anew, when a commit is answered
 	written   atomic.Int64
 	committed atomic.Int64 // of written
 }
@@ -72,13 +73,16 @@ type place struct {
 const commitTick = 20 * time.Millisecond
 
 func newExactlyOnce(p *Pipeline, sink Transactional, limits Transactions) *exactlyOnce {
-	return &exactlyOnce{p: p, sink: sink, limits: limits, cuts: make(chan place, 1)}
+	return &exactlyOnce{p: p, sink: sink, limits: limits, cuts: make(chan place, 1), answered: make(chan struct{})}
 }
 
 func (e *exactlyOnce) handOver(ctx context.Context, ev event.Event) error {
 	e.turn.Lock()
 	defer e.turn.Unlock()
 	e.waiting = false
+	if err := e.room(ctx, ev); err != nil {
+		return err
+	}
 	if err := e.p.handOver(ctx, ev); err != nil {
 		return err
 	}
@@ -92,15 +96,40 @@ func (e *exactlyOnce) handOver(ctx context.Context, ev event.Event) error {
 		if e.began.IsZero() {
 			e.began = time.Now()
 		}
-		if !e.isFull() {
-			return nil
-		}
+		return nil
 	case *event.Commit:
 		if e.running {
 			return nil
 		}
 	}
 	e.cutIfDue(time.Now())
+	return nil
+}
+
+// room makes room for ev where the transaction that it would go into is full: it cuts, and waits for
+// that as long as the one before is being committed. It is called with the turn, and gives it away
+// meanwhile.
+func (e *exactlyOnce) room(ctx context.Context, ev event.Event) error {
+	switch ev.(type) {
+	case *event.Commit, *event.Progress: // nothing to write
+		return nil
+	}
+	for e.isFull() {
+		if !e.running {
+			e.cutHere(time.Now())
+			return nil
+		}
+		answered := e.answered
+		e.turn.Unlock()
+		select {
+		case <-answered:
+		case <-ctx.Done():
+		}
+		e.turn.Lock()
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -121,10 +150,14 @@ func (e *exactlyOnce) halt() {
 
 // cutIfDue cuts here if it is time. It is called with the turn.
 func (e *exactlyOnce) cutIfDue(now time.Time) {
-	c := &e.p.cursor
-	if e.running || e.cutOff || !e.isDue(now) {
-		return
+	if !e.running && !e.cutOff && e.isDue(now) {
+		e.cutHere(now)
 	}
+}
+
+// cutHere ends the open Kafka transaction at the cursor's place. It is called with the turn.
+func (e *exactlyOnce) cutHere(now time.Time) {
+	c := &e.p.cursor
 	if c.open {
 		c.split++
 	}
@@ -146,7 +179,7 @@ func (e *exactlyOnce) isDue(now time.Time) bool {
 		return !c.open && c.done > e.cut.end && now.Sub(e.lastCut) >= saveIdleEvery
 	}
 	if c.open {
-		return (e.isFull() || now.Sub(e.began) >= e.limits.MaxOpen) && !c.partial().IsZero()
+		return now.Sub(e.began) >= e.limits.MaxOpen && !c.partial().IsZero()
 	}
 	return e.waiting || e.isFull() || now.Sub(e.began) >= e.limits.Interval
 }
@@ -158,7 +191,7 @@ func (e *exactlyOnce) isFull() bool {
 	if e.p.cursor.open {
 		rows, bytes = rows-e.before.rows, bytes-e.before.bytes
 	}
-	return rows > e.limits.MaxRows || bytes > e.limits.MaxBytes
+	return rows >= e.limits.MaxRows || bytes >= e.limits.MaxBytes
 }
 
 func (e *exactlyOnce) run(work, late context.Context) error {
@@ -196,6 +229,8 @@ func (e *exactlyOnce) commit(ctx context.Context, at place) error {
 	if at.claim == e.claims {
 		e.running = false
 		e.cutIfDue(time.Now())
+		close(e.answered)
+		e.answered = make(chan struct{})
 	}
 	return nil
 }
