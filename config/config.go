@@ -37,8 +37,8 @@ type Delivery string
 
 // The guarantees.
 const (
-	AtLeastOnce Delivery = "at_least_once" // repeats records after a crash and loses none
 	ExactlyOnce Delivery = "exactly_once"  // a read_committed consumer sees each record once
+	AtLeastOnce Delivery = "at_least_once" // repeats records after a crash and loses none
 )
 
 // Checkpoint says where the checkpoint is kept.

@@ -45,7 +45,7 @@ func AddFlags(fs *pflag.FlagSet) *Flags {
 	fs.Var(&f.From, "from", "Postgres `URL`, without a password (use PGPASSWORD, a passfile or postgres.password_file)")
 	fs.Var(&f.To, "to", "Kafka `BROKERS`, host:port with commas between; TLS is on unless all are on loopback")
 	fs.Var(&f.Tables, "tables", "`TABLES` to capture: all, or schema.table and schema.* with commas between")
-	fs.Var(&f.Delivery, "delivery", "`GUARANTEE`: at_least_once (default) or exactly_once")
+	fs.Var(&f.Delivery, "delivery", "`GUARANTEE`: exactly_once (default) or at_least_once")
 	fs.Var(&f.Format, "format", "`FORMAT` of the records: json (default)")
 	return f
 }

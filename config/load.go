@@ -134,14 +134,21 @@ func (d *decoder) oneOf(key, value string, set ...string) {
 }
 
 func (d *decoder) delivery(s settings) {
-	d.oneOf("delivery", s.Delivery, string(AtLeastOnce), string(ExactlyOnce))
-	if Delivery(s.Delivery) == ExactlyOnce && Store(s.Checkpoint.Store) == StoreFile {
-		d.add(problem{
-			at: d.placeOf("delivery"), key: "delivery", code: fault.DeliveryUnsupported,
-			text: "exactly_once needs the checkpoint in the brokers, where it is committed together with the records; checkpoint.store is file",
-			hint: "Remove checkpoint.store, or use at_least_once.",
-		})
+	d.oneOf("delivery", s.Delivery, string(ExactlyOnce), string(AtLeastOnce))
+	if Delivery(s.Delivery) != ExactlyOnce || Store(s.Checkpoint.Store) != StoreFile {
+		return
 	}
+	p := problem{
+		at: d.placeOf("delivery"), key: "delivery", code: fault.DeliveryUnsupported,
+		text: "exactly_once needs the checkpoint in the brokers, where it is committed together with the records; checkpoint.store is file",
+		hint: "Remove checkpoint.store, or use at_least_once.",
+	}
+	if !d.given("delivery") {
+		p.at, p.key = d.placeOf("checkpoint.store"), "checkpoint.store"
+		p.text = "a file cannot hold the checkpoint of delivery: exactly_once, the default, which commits it together with the records"
+		p.hint = "Remove checkpoint.store, or add delivery: at_least_once."
+	}
+	d.add(p)
 }
 
 // transactions checks the limits of exactly_once.

@@ -153,7 +153,7 @@ func TestLoadDefaults(t *testing.T) {
 			Pipeline: "walferry", Compression: "lz4", Keys: map[string][]string{},
 			Topics: sink.TopicConfig{Name: "{name}.{schema}.{table}", Create: true, Partitions: 6, ReplicationFactor: -1},
 		},
-		Delivery: AtLeastOnce, Transactions: pipeline.DefaultTransactions(), Format: "json", Events: encode.DefaultOptions(),
+		Delivery: ExactlyOnce, Transactions: pipeline.DefaultTransactions(), Format: "json", Events: encode.DefaultOptions(),
 		Checkpoint: Checkpoint{Store: StoreKafka}, StartTimeout: time.Minute,
 		HTTP: HTTP{Listen: "127.0.0.1:9630"}, Log: Log{Level: slog.LevelInfo, Format: "text"},
 	}
@@ -230,7 +230,9 @@ func TestProblems(t *testing.T) {
 	if err != nil || len(names) == 0 {
 		t.Fatal("no samples", err)
 	}
-	codes := map[string]fault.Code{"bad-sasl.yaml": fault.SASLWithoutTLS, "bad-delivery.yaml": fault.DeliveryUnsupported}
+	codes := map[string]fault.Code{
+		"bad-sasl.yaml": fault.SASLWithoutTLS, "bad-delivery.yaml": fault.DeliveryUnsupported, "bad-default-delivery.yaml": fault.DeliveryUnsupported,
+	}
 	for _, name := range names {
 		t.Run(name, func(t *testing.T) {
 			_, err := Load(name, Flags{}, environment(map[string]string{"KAFKA_PASSWORD": canary}))

@@ -142,7 +142,7 @@ func defaultSettings() settings {
 			Compression: "lz4",
 			Oversize:    "stop",
 		},
-		Delivery:     string(AtLeastOnce),
+		Delivery:     string(ExactlyOnce),
 		Transactions: defaultTransactions(),
 		Format:       "json",
 		Events:       eventSettings{Tombstones: true, Numeric: "string", Int8: "number"},

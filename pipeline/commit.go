@@ -111,6 +111,7 @@ func (e *exactlyOnce) handOver(ctx context.Context, ev event.Event) error {
 // meanwhile.
 func (e *exactlyOnce) room(ctx context.Context, ev event.Event) error {
 	switch ev.(type) {
+	case *event.Begin, *event.Change, *event.Truncate, *event.Message:
 	case *event.Commit, *event.Progress: // nothing to write
 		return nil
 	}
