@@ -7,7 +7,7 @@ TOOL     = $(GO) tool -modfile=.ci/tools/go.mod
 FUZZTIME ?= 10s
 KILLS    ?= 50
 
-.PHONY: help build test check lint vulncheck fuzz-smoke secure matrix large soak bench
+.PHONY: help build test check lint vulncheck fuzz-smoke secure matrix large huge soak bench
 
 help: ## show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,9 @@ matrix: ## the tests that talk to Postgres, on 14 to 18
 
 large: ## 1,200,000 rows, each once, and two minutes without Kafka
 	WALFERRY_LARGE=1 WALFERRY_OUTAGE=2m $(GO) test -count=1 -v -timeout 30m -run 'TestLarge|TestOutage' ./internal/e2e
+
+huge: ## one transaction of 10 GB, with 5 kill -9 within it
+	WALFERRY_HUGE=10 $(GO) test -count=1 -v -timeout 90m -run TestHuge ./internal/e2e
 
 soak: ## kill -9 under load and while starting, KILLS times each
 	WALFERRY_DELIVERY=both WALFERRY_KILLS=$(KILLS) $(GO) test -count=1 -v -timeout 30m -run 'TestKill9|TestKilledWhileStarting' ./internal/e2e

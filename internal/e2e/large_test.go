@@ -1,8 +1,6 @@
 package e2e
 
 import (
-	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"strconv"
@@ -10,8 +8,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/walferry/walferry/internal/kafkatest"
 	"github.com/walferry/walferry/internal/pgserver"
@@ -51,42 +47,16 @@ func TestLarge(t *testing.T) {
 			single+1, single+batch)
 
 		began := time.Now()
-		seen := r.readIDs("large", single+batch)
+		reader := newIDReader(r, "large", single+batch)
+		reader.until(single + batch) // with as many records as rows, a repeat means that another row is missing
 		t.Logf("%d rows read %s after the last commit; walferry's resident memory: %s", single+batch, time.Since(began).Round(time.Millisecond), r.memory("VmHWM"))
-		for id, times := range seen[1:] {
+		for id, times := range reader.seen[1:] {
 			if times != 1 {
 				t.Fatalf("row %d arrived %d times", id+1, times)
 			}
 		}
 		r.terminate(0)
 	})
-}
-
-// readIDs reads the topic of a table until as many records have come as there are rows, and returns
-// how often each id came: with as many records as rows, a repeat means that another row is missing.
-func (r *rig) readIDs(table string, rows int) []uint8 {
-	r.t.Helper()
-	client := r.broker.Client(kgo.ConsumeTopics(r.name+".public."+table), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
-	ctx, cancel := context.WithTimeout(r.t.Context(), 5*time.Minute)
-	defer cancel()
-	seen := make([]uint8, rows+1)
-	for n := 0; n < rows; {
-		fetches := client.PollFetches(ctx)
-		if err := fetches.Err0(); err != nil {
-			r.t.Fatalf("%d of %d rows: %v", n, rows, err)
-		}
-		fetches.EachRecord(func(rec *kgo.Record) {
-			var key struct{ ID int }
-			if err := json.Unmarshal(rec.Key, &key); err != nil || key.ID < 1 || key.ID > rows {
-				r.t.Errorf("key %s: %v", rec.Key, err)
-				return
-			}
-			seen[key.ID]++
-			n++
-		})
-	}
-	return seen
 }
 
 // memory returns a line of /proc/<pid>/status of walferry.
