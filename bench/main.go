@@ -1,5 +1,5 @@
 // Command bench measures how fast the walferry of this tree drains a backlog, and what it costs,
-// beside readers that throw everything away. It starts a real Postgres and a real Kafka broker on
+// beside readers that throw everything away; and how long a change is on its way under an even load. It starts a real Postgres and a real Kafka broker on
 // this machine; see docs/benchmarks.md for the method and for figures.
 //
 // It is a module of its own, so that what it needs stays out of the product.
@@ -57,7 +57,8 @@ type rig struct {
 func bench(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	rows := flags.Int("rows", 300_000, "rows of each load")
-	repeats := flags.Int("repeats", 3, "how often each reader drains it")
+	repeats := flags.Int("repeats", 3, "how often each reader drains it; 0 leaves the draining out")
+	lasts := flags.Duration("steady", 20*time.Second, "how long each even load lasts; 0 leaves them out")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -68,10 +69,18 @@ func bench(ctx context.Context, args []string, out io.Writer) error {
 	defer closeRig()
 	fmt.Fprintf(out, "%s, %d processors, Postgres %d, %s\n", cpuModel(), runtime.NumCPU(), r.pg.Major(), runtime.Version())
 	contenders := r.contenders(out)
+	if *lasts > 0 {
+		if err := r.steady(ctx, out, []int{2000, 8000}, *lasts); err != nil {
+			return err
+		}
+	}
 	for _, l := range []load{
 		{"transactions of one row", *rows, 1},
 		{"transactions of 100 rows", *rows, 100},
 	} {
+		if *repeats == 0 {
+			break
+		}
 		results, err := r.measure(ctx, l, contenders, *repeats)
 		if err != nil {
 			return fmt.Errorf("%s: %w", l.name, err)
@@ -130,7 +139,8 @@ func (r *rig) contenders(out io.Writer) []contender {
 	all := []contender{
 		{"reader, never resting", r.reader(false)},
 		{"reader, resting", r.reader(true)},
-		{"walferry", r.walferry},
+		{"walferry, " + exactlyOnce, r.walferry(exactlyOnce)},
+		{"walferry, " + atLeastOnce, r.walferry(atLeastOnce)},
 	}
 	path := recvlogicalPath()
 	if path == "" {

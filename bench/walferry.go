@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -15,7 +12,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// walferryConfig adopts a slot that is full already. Everything else is as it comes.
+const (
+	exactlyOnce = "exactly_once"
+	atLeastOnce = "at_least_once"
+)
+
+// walferryConfig adopts a slot that was made before. Everything else is as it comes.
 const walferryConfig = `
 name: %[1]s
 postgres:
@@ -25,6 +27,7 @@ postgres:
   publication: {name: bench, manage: never}
 kafka:
   brokers: [%[3]q]
+delivery: %[4]s
 `
 
 // pollEvery is how often the brokers are asked how far the topic has come.
@@ -33,10 +36,15 @@ const pollEvery = 10 * time.Millisecond
 // walferry runs the binary until every row is on record, stops it, and then reads the topic to see
 // that each row is there once. The clock runs from the first rows at the brokers to the last: what
 // a start takes has nothing to do with the size of the backlog.
-func (r *rig) walferry(ctx context.Context, slot string, f *filled) (result, error) {
-	config := filepath.Join(r.dir, "walferry.yaml")
-	text := fmt.Sprintf(walferryConfig, slot, r.pg.DSN("postgres"), r.kafka.Addr())
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+func (r *rig) walferry(delivery string) func(context.Context, string, *filled) (result, error) {
+	return func(ctx context.Context, slot string, f *filled) (result, error) {
+		return r.drain(ctx, slot, delivery, f)
+	}
+}
+
+func (r *rig) drain(ctx context.Context, slot, delivery string, f *filled) (result, error) {
+	config, err := r.writeConfig(slot, delivery)
+	if err != nil {
 		return result{}, err
 	}
 	topic := slot + ".public.orders"
@@ -116,9 +124,9 @@ func (r *rig) verify(ctx context.Context, admin *kadm.Client, topic string, rows
 		}
 		for record := range fetches.RecordsAll() {
 			n++
-			id, err := strconv.Atoi(strings.TrimSuffix(strings.TrimPrefix(string(record.Key), `{"id":`), "}"))
-			if err != nil || id < 1 || id > rows {
-				return fmt.Errorf("a record with the key %q", record.Key)
+			id, err := rowID(record.Key, rows)
+			if err != nil {
+				return err
 			}
 			if seen[id] {
 				return fmt.Errorf("row %d is there twice", id)
