@@ -17,8 +17,8 @@ import (
 const module = "github.com/walferry/walferry"
 
 // arrows says for each package which of ours it may import. Rooms do not know each other: they
-// speak event and fault, and only pipeline (through interfaces of its own), config (for their
-// Config types) and cmd see several. A new package belongs here first.
+// speak event and fault, and only pipeline (through interfaces of its own), operate (which looks at
+// checkpoint and slot from outside), config (for their Config types) and cmd see several. A new package belongs here first.
 var arrows = map[string][]string{
 	"event":                {},
 	"vault":                {},
@@ -30,6 +30,7 @@ var arrows = map[string][]string{
 	"sink/encode":          {"event", "fault"},
 	"sink":                 {"event", "fault", "vault", "sink/encode", "internal/broker"},
 	"pipeline":             {"event", "fault", "checkpoint"},
+	"operate":              {"event", "fault", "checkpoint", "replication"},
 	"config": {
 		"event", "fault", "vault", "checkpoint", "monitor", "replication", "sink", "sink/encode", "internal/broker", "pipeline",
 	},

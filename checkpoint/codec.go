@@ -48,7 +48,7 @@ func decode(pipeline, where string, data []byte) (*Record, error) {
 	if header.Version > Version {
 		return nil, fault.New(fault.CheckpointNewer, op,
 			fmt.Errorf("the record has version %d, this walferry reads up to %d", header.Version, Version),
-			"Run the walferry that wrote it, or a newer one.")
+			"Run the walferry that wrote it, or a newer one. To go back for good, from what the slot has confirmed, which repeats what came after:\nwalferry slot adopt")
 	}
 	var s stored
 	if err := json.Unmarshal(data, &s); err != nil {
@@ -63,7 +63,7 @@ func decode(pipeline, where string, data []byte) (*Record, error) {
 func invalid(op string, err error) error {
 	return fault.New(fault.CheckpointInvalid, op, err,
 		"Somebody else wrote there, or the storage is damaged. Put back the very checkpoint that the last run left; an older copy is refused, because the slot has moved past it. "+
-			"Where there is none, delete the checkpoint and start once with postgres.slot.adopt: true: the slot is never ahead of what was delivered, so nothing is lost and some changes may come again.")
+			"Where there is none, go on from what the slot has confirmed: it is never ahead of what was delivered, so nothing is lost and some changes may come again.\nwalferry slot adopt")
 }
 
 // check tells what a record lacks that a start could not do without.

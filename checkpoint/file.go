@@ -54,7 +54,10 @@ func (s *FileStore) Load(context.Context) (*Record, error) {
 	return decode(s.pipeline, "file "+s.path, data)
 }
 
-// Acquire takes the lock, which it holds until Close, and reads the record. Where another process
+// Peek is Load, which changes nothing.
+func (s *FileStore) Peek(ctx context.Context) (*Record, error) { return s.Load(ctx) }
+
+// Acquire takes the lock, which it holds until Close, also after an error of the record, and reads it. Where another process
 // holds the lock for longer than it takes to stop, that is an error.
 func (s *FileStore) Acquire(ctx context.Context) (*Record, error) {
 	s.mu.Lock()
@@ -105,6 +108,27 @@ func (s *FileStore) Save(ctx context.Context, r Record) error {
 		return err
 	}
 	if err := replaceFile(s.path, append(data, '\n')); err != nil {
+		return s.explain(op, err)
+	}
+	return nil
+}
+
+// Forget deletes the file; one that is gone is fine. It needs Acquire.
+func (s *FileStore) Forget(context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	const op = "delete the checkpoint file"
+	if s.lock == nil {
+		return fault.New(fault.Internal, op, errors.New("not acquired"), "")
+	}
+	err := os.Remove(s.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(s.path))
+	}
+	if err != nil {
 		return s.explain(op, err)
 	}
 	return nil

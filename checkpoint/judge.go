@@ -14,6 +14,8 @@ type JudgeOptions struct {
 	AdoptSlot bool
 	// CreateSlot creates the slot where there is neither slot nor checkpoint.
 	CreateSlot bool
+	// ExactlyOnce refuses to publish a transaction again of which a part was published.
+	ExactlyOnce bool
 	// Fingerprint is the one of publication and options as they are now.
 	Fingerprint string
 }
@@ -56,9 +58,22 @@ func Judge(rec *Record, srv event.Server, opt JudgeOptions) (Decision, error) {
 	}
 	d := Decision{End: rec.End, Partial: rec.Partial, Changed: rec.Fingerprint != opt.Fingerprint}
 	if d.Changed {
+		if opt.ExactlyOnce && !rec.Partial.IsZero() {
+			return Decision{}, refuseChanged(rec)
+		}
 		d.Partial = event.Position{}
 	}
 	return d, nil
+}
+
+// refuseChanged refuses to go on in the middle of a transaction that was split under other settings.
+func refuseChanged(rec *Record) error {
+	f := fault.New(fault.CheckpointOptions, "compare checkpoint and settings",
+		fmt.Errorf("the transaction that commits at %s is published in part, and publication or stream options have changed since", rec.Partial.Commit),
+		"Go on with the publication as it was until that transaction is through, then change it. Or repeat the transaction: start once with delivery: at_least_once, or\n"+
+			fmt.Sprintf("walferry checkpoint set --lsn %v", rec.End))
+	f.LSN = rec.Partial.Commit
+	return f
 }
 
 // judgeFresh decides where nothing was checkpointed yet: rec is nil or an intent.
@@ -70,8 +85,8 @@ func judgeFresh(rec *Record, srv event.Server, opt JudgeOptions) (Decision, erro
 		}
 		return Decision{}, fault.New(fault.SlotMissing, judging,
 			fmt.Errorf("the slot %s does not exist and postgres.slot.create is false", srv.Origin.Slot),
-			fmt.Sprintf("Set postgres.slot.create: true, or create it and set postgres.slot.adopt: true for the first start:\n"+
-				"SELECT pg_create_logical_replication_slot('%s', 'pgoutput');", srv.Origin.Slot))
+			fmt.Sprintf("Set postgres.slot.create: true, or create it and have the pipeline adopt it:\n"+
+				"SELECT pg_create_logical_replication_slot('%s', 'pgoutput');\nwalferry slot adopt", srv.Origin.Slot))
 	}
 	if err := usable(slot, srv); err != nil {
 		return Decision{}, err
@@ -79,14 +94,13 @@ func judgeFresh(rec *Record, srv event.Server, opt JudgeOptions) (Decision, erro
 	if rec == nil && !opt.AdoptSlot {
 		return Decision{}, fault.New(fault.SlotUnknown, judging,
 			fmt.Errorf("the slot %s exists (confirmed up to %v), but there is no checkpoint for it", srv.Origin.Slot, slot.Confirmed),
-			fmt.Sprintf("If it is this pipeline's, set postgres.slot.adopt: true to go on from %v: what the slot has confirmed is not sent. "+
-				"If it serves something else, choose another postgres.slot.name. If nothing needs it:\nSELECT pg_drop_replication_slot('%s');",
-				slot.Confirmed, srv.Origin.Slot))
+			fmt.Sprintf("If it serves something else, choose another postgres.slot.name. If it is this pipeline's, go on from %v (what the slot has confirmed is not sent):\n"+
+				"walferry slot adopt\nIf nothing needs it:\n%s", slot.Confirmed, dropSQL(srv.Origin.Slot)))
 	}
 	if slot.Confirmed > srv.End {
 		e := fault.New(fault.CheckpointAhead, judging,
 			fmt.Errorf("the slot %s is confirmed up to %v, but the server's WAL ends at %v", srv.Origin.Slot, slot.Confirmed, srv.End),
-			"Something confirmed a position that does not exist yet: the server would leave out every change up to it without a word. "+dropHint(srv.Origin.Slot))
+			"Something confirmed a position that does not exist yet: the server would leave out every change up to it without a word. "+anewHint)
 		e.LSN = slot.Confirmed
 		return Decision{}, e
 	}
@@ -110,8 +124,8 @@ func sameOrigin(rec, srv event.Origin) error {
 		return nil
 	}
 	return fault.New(fault.CheckpointOrigin, judging, errors.New(what),
-		hint+"To capture this one beside the other, give it a name (and topics) of its own. To go on here in place of the other, delete the checkpoint: "+
-			"changes that the other never sent are then missing from the topics.")
+		hint+"To capture this one beside the other, give it a name (and topics) of its own. To go on here in place of the other, where "+
+			"changes that the other never sent are then missing from the topics:\nwalferry slot adopt (from what the slot has confirmed)\nwalferry checkpoint set --now")
 }
 
 // sameHistory refuses a record that is not an ancestor of the server's present: after a failover
@@ -120,8 +134,8 @@ func sameHistory(rec *Record, srv event.Server) error {
 	refuse := func(format string, args ...any) error {
 		e := fault.New(fault.CheckpointTimeline, judging, fmt.Errorf(format, args...),
 			"The topics may hold changes that this server does not have. Go back to the server that has them, or accept it: compare the tables with "+
-				"what consumers hold, delete the checkpoint, and start once with postgres.slot.adopt: true. To prevent it on 17 and later, name the standby's "+
-				"physical slot in synchronized_standby_slots.")
+				"what consumers hold, and choose where to begin:\nwalferry checkpoint set --now\nwalferry checkpoint set --lsn X/Y (the switch point, where the slot still has it)\n"+
+				"To prevent it on 17 and later, name the standby's physical slot in synchronized_standby_slots.")
 		e.LSN = rec.End
 		return e
 	}
@@ -153,7 +167,7 @@ func notAhead(rec *Record, srv event.Server) error {
 	e := fault.New(fault.CheckpointAhead, judging,
 		fmt.Errorf("the checkpoint is at %s, but the server's WAL ends at %v", place(rec), srv.End),
 		"The server went back in time: it is an older copy of its data, or lost WAL in a crash (fsync = off). The topics hold changes that it does not have. "+
-			"Compare the tables with what consumers hold, delete the checkpoint, and start once with postgres.slot.adopt: true.")
+			"Compare the tables with what consumers hold, and choose where to begin:\nwalferry checkpoint set --now\nwalferry checkpoint set --lsn X/Y")
 	e.LSN = rec.End
 	return e
 }
@@ -164,12 +178,12 @@ func slotThere(rec *Record, srv event.Server) error {
 	if srv.Slot != nil {
 		return usable(srv.Slot, srv)
 	}
-	hint := fmt.Sprintf("Changes after %v are not kept for this pipeline any more. If they may be missing from the topics, delete the checkpoint and start again: "+
-		"a new slot begins at the present. Bring the consumers up to date by other means.", rec.End)
+	hint := fmt.Sprintf("Changes after %v are not kept for this pipeline any more. If they may be missing from the topics, begin with the present, and bring the consumers up to date by other means:\n"+
+		"walferry checkpoint set --now", rec.End)
 	what := fmt.Sprintf("there is a checkpoint at %s, but the slot %s does not exist", place(rec), rec.Slot)
 	if srv.Timeline > rec.Timeline {
 		what += fmt.Sprintf("; the server was promoted (timeline %d to %d) and the slot did not come along", rec.Timeline, srv.Timeline)
-		hint += " On 17 and later a slot with failover = true, synchronized to the standby (sync_replication_slots), survives a promotion."
+		hint += "\nOn 17 and later a slot with failover = true, synchronized to the standby (sync_replication_slots), survives a promotion."
 	}
 	e := fault.New(fault.SlotMissing, judging, errors.New(what), hint)
 	e.LSN = rec.End
@@ -186,7 +200,7 @@ func noGap(rec *Record, srv event.Server) error {
 		fmt.Errorf("the checkpoint is at %v, but the slot %s is confirmed up to %v", rec.End, rec.Slot, srv.Slot.Confirmed),
 		fmt.Sprintf("Something else read from the slot or advanced it, or the checkpoint was restored from an older copy. What was committed between %v and %v "+
 			"cannot be read any more. If the checkpoint is an old copy, put the newest one back. Else find out what is missing by comparing the tables with what consumers hold, "+
-			"then delete the checkpoint and start once with postgres.slot.adopt: true to go on from %[2]v.", rec.End, srv.Slot.Confirmed))
+			"and go on from %[2]v:\nwalferry checkpoint accept-gap", rec.End, srv.Slot.Confirmed))
 	e.LSN = rec.End
 	return e
 }
@@ -209,7 +223,7 @@ func usable(slot *event.Slot, srv event.Server) error {
 			"Slot names are shared by all databases of a server: choose another postgres.slot.name, or correct the database in postgres.url.")
 	case slot.TwoPhase:
 		return refuse(fault.SlotTwoPhase, fmt.Sprintf("the slot %s was created with two_phase", name),
-			"Such a slot sends prepared transactions before they are committed. "+dropHint(name))
+			"Such a slot sends prepared transactions before they are committed. "+anewHint)
 	case slot.Invalidation != "" || slot.WALStatus == "lost":
 		reason := slot.Invalidation
 		if reason == "" {
@@ -217,15 +231,13 @@ func usable(slot *event.Slot, srv event.Server) error {
 		}
 		return refuse(fault.SlotLost, fmt.Sprintf("the slot %s was invalidated by the server: %s; it had confirmed %v", name, reason, slot.Confirmed),
 			"The server has dropped what the slot needs, so that changes are missing from here on. Find out why (max_slot_wal_keep_size, idle_replication_slot_timeout, wal_level). "+
-				dropHint(name)+"\nBring the consumers up to date by other means.")
+				anewHint+"\nBring the consumers up to date by other means.")
 	}
 	return nil
 }
 
-// dropHint says how to begin anew with a slot that is of no use.
-func dropHint(slot string) string {
-	return "To begin anew at the present, drop the slot, delete the checkpoint if there is one, and start again:\n" + dropSQL(slot)
-}
+// anewHint says how to begin anew with a slot that is of no use.
+const anewHint = "To drop the slot and begin with the present:\nwalferry checkpoint set --now"
 
 func dropSQL(slot string) string { return fmt.Sprintf("SELECT pg_drop_replication_slot('%s');", slot) }
 

@@ -51,7 +51,7 @@ func TestJudge(t *testing.T) {
 		{"neither, create off", func(s *situation) { s.rec = nil; noSlot(s); s.opt.CreateSlot = false }, Decision{}, fault.SlotMissing,
 			[]string{"postgres.slot.create", "pg_create_logical_replication_slot('walferry_shop', 'pgoutput')"}},
 		{"slot without record", func(s *situation) { s.rec = nil }, Decision{}, fault.SlotUnknown,
-			[]string{"postgres.slot.adopt", "0/3E8", "pg_drop_replication_slot('walferry_shop')"}},
+			[]string{"walferry slot adopt", "0/3E8", "pg_drop_replication_slot('walferry_shop')"}},
 		{"slot adopted", func(s *situation) { s.rec = nil; s.opt.AdoptSlot = true }, Decision{End: 1000}, "", nil},
 		{"adopted slot is past the server", func(s *situation) { s.rec = nil; s.opt.AdoptSlot = true; s.srv.Slot.Confirmed = 5001 }, Decision{}, fault.CheckpointAhead,
 			[]string{"0/1389", "0/1388"}},
@@ -72,6 +72,9 @@ func TestJudge(t *testing.T) {
 		{"record at the server's end", func(s *situation) { s.rec.End = 5000 }, Decision{End: 5000}, "", nil},
 		{"record in mid-transaction", func(s *situation) { s.rec.Partial = partial }, Decision{End: 2000, Partial: partial}, "", nil},
 		{"other fingerprint", func(s *situation) { s.rec.Partial = partial; s.opt.Fingerprint = "g" }, Decision{End: 2000, Changed: true}, "", nil},
+		{"other fingerprint within a split transaction, exactly once", func(s *situation) { s.rec.Partial = partial; s.opt.Fingerprint = "g"; s.opt.ExactlyOnce = true }, Decision{}, fault.CheckpointOptions,
+			[]string{"walferry checkpoint set --lsn 0/7D0"}},
+		{"other fingerprint, exactly once", func(s *situation) { s.opt.Fingerprint = "g"; s.opt.ExactlyOnce = true }, Decision{End: 2000, Changed: true}, "", nil},
 		{"slot in use", func(s *situation) { s.srv.Slot.Active = true; s.srv.Slot.PID = 7 }, Decision{End: 2000}, "", nil},
 		{"WAL kept beyond the limit", func(s *situation) { s.srv.Slot.WALStatus = "unreserved" }, Decision{End: 2000}, "", nil},
 		{"server does not say the WAL status", func(s *situation) { s.srv.Slot.WALStatus = "" }, Decision{End: 2000}, "", nil},
@@ -86,7 +89,7 @@ func TestJudge(t *testing.T) {
 		// History.
 		{"promoted, record before the switch", func(s *situation) { s.rec.Timeline = 2 }, Decision{End: 2000}, "", nil},
 		{"promoted, record at the switch", func(s *situation) { s.rec.Timeline = 2; s.rec.End = 3000 }, Decision{End: 3000}, "", nil},
-		{"promoted, record after the switch", func(s *situation) { s.rec.Timeline = 2; s.rec.End = 3001 }, Decision{}, fault.CheckpointTimeline, []string{"0/BB8", "0/BB9", "timeline 2"}},
+		{"promoted, record after the switch", func(s *situation) { s.rec.Timeline = 2; s.rec.End = 3001 }, Decision{}, fault.CheckpointTimeline, []string{"0/BB8", "0/BB9", "timeline 2", "walferry checkpoint set --lsn"}},
 		{"promoted twice, record after the first switch", func(s *situation) { s.rec.Timeline = 1 }, Decision{}, fault.CheckpointTimeline, []string{"0/1F4", "timeline 1"}},
 		{"promoted, partial before the switch", func(s *situation) {
 			s.rec.Timeline, s.rec.Partial = 2, event.Position{Commit: 2999, Seq: 1}
@@ -105,11 +108,11 @@ func TestJudge(t *testing.T) {
 		{"ahead explains missing slot", func(s *situation) { s.rec.End = 5001; noSlot(s) }, Decision{}, fault.CheckpointAhead, nil},
 
 		// The slot.
-		{"record without slot", noSlot, Decision{}, fault.SlotMissing, []string{"0/7D0", "walferry_shop"}},
+		{"record without slot", noSlot, Decision{}, fault.SlotMissing, []string{"0/7D0", "walferry_shop", "walferry checkpoint set --now"}},
 		{"record without slot, adopt on", func(s *situation) { noSlot(s); s.opt.AdoptSlot = true }, Decision{}, fault.SlotMissing, nil},
 		{"promoted without slot", func(s *situation) { noSlot(s); s.rec.Timeline = 2 }, Decision{}, fault.SlotMissing, []string{"promoted (timeline 2 to 3)", "failover"}},
 		{"temporary slot", func(s *situation) { s.srv.Slot.Temporary = true }, Decision{}, fault.SlotMissing, []string{"temporary"}},
-		{"lost slot", func(s *situation) { s.srv.Slot.WALStatus = "lost" }, Decision{}, fault.SlotLost, []string{"wal_status", "pg_drop_replication_slot"}},
+		{"lost slot", func(s *situation) { s.srv.Slot.WALStatus = "lost" }, Decision{}, fault.SlotLost, []string{"wal_status", "walferry checkpoint set --now"}},
 		{"invalidated slot", func(s *situation) { s.srv.Slot.Invalidation = "idle_timeout" }, Decision{}, fault.SlotLost, []string{"idle_timeout"}},
 		{"lost slot explains gap", func(s *situation) { s.srv.Slot.WALStatus = "lost"; s.srv.Slot.Confirmed = 4000 }, Decision{}, fault.SlotLost, nil},
 		{"two-phase slot", func(s *situation) { s.srv.Slot.TwoPhase = true }, Decision{}, fault.SlotTwoPhase, []string{"two_phase"}},
@@ -118,7 +121,7 @@ func TestJudge(t *testing.T) {
 		{"slot of another database", func(s *situation) { s.srv.Slot.Database = "crm" }, Decision{}, fault.SlotDatabase, []string{`"crm"`, `"shop"`}},
 
 		// The gap.
-		{"gap", func(s *situation) { s.srv.Slot.Confirmed = 2001 }, Decision{}, fault.CheckpointGap, []string{"0/7D0", "0/7D1"}},
+		{"gap", func(s *situation) { s.srv.Slot.Confirmed = 2001 }, Decision{}, fault.CheckpointGap, []string{"0/7D0", "0/7D1", "walferry checkpoint accept-gap"}},
 		{"gap, adopt on", func(s *situation) { s.srv.Slot.Confirmed = 2001; s.opt.AdoptSlot = true }, Decision{}, fault.CheckpointGap, nil},
 		{"gap beyond the server", func(s *situation) { s.srv.Slot.Confirmed = 9000 }, Decision{}, fault.CheckpointGap, []string{"0/2328"}},
 	}

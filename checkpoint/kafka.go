@@ -10,6 +10,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/walferry/walferry/fault"
 	"github.com/walferry/walferry/internal/broker"
@@ -77,11 +78,26 @@ func TransactionalID(pipeline string) string { return "walferry." + pipeline }
 // Load reads the newest record without claiming anything; nil where there is none. It creates the
 // topic where it does not exist.
 func (s *KafkaStore) Load(ctx context.Context) (*Record, error) {
+	return s.load(ctx, (*KafkaStore).createTopic)
+}
+
+// Peek is Load, but creates nothing: without the topic there is no record.
+func (s *KafkaStore) Peek(ctx context.Context) (*Record, error) {
+	r, err := s.load(ctx, func(*KafkaStore, context.Context, *kgo.Client) (kmsg.MetadataResponseTopic, error) {
+		return kmsg.MetadataResponseTopic{}, errNoTopic
+	})
+	if errors.Is(err, errNoTopic) {
+		return nil, nil
+	}
+	return r, err
+}
+
+func (s *KafkaStore) load(ctx context.Context, missing makeTopic) (*Record, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	if err := s.connect(ctx); err != nil {
+	if err := s.connect(ctx, missing); err != nil {
 		return nil, err
 	}
 	return s.newest(ctx)
@@ -90,25 +106,33 @@ func (s *KafkaStore) Load(ctx context.Context) (*Record, error) {
 // Acquire shuts out every other writer of this pipeline, ends what they left open, and reads the
 // newest record. It must be called again after a Save that failed. Where another instance has
 // saved a record since this one acquired, it shuts nobody out and returns fault.Fenced.
+//
+// A record that is there and cannot be read, or that the topic has lost, is an error (see unreadable)
+// with which the claim is held all the same: Save and Forget put something in its place.
 func (s *KafkaStore) Acquire(ctx context.Context) (*Record, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	s.discard() // only a new producer claims; one that has claimed stays as it is
-	if err := s.connect(ctx); err != nil {
+	if err := s.connect(ctx, (*KafkaStore).createTopic); err != nil {
 		return nil, err
 	}
 	if err := s.notSucceeded(ctx); err != nil {
 		return nil, err
 	}
 	r, err := s.claim(ctx)
-	if err != nil {
+	if err != nil && !unreadable(err) {
 		s.discard()
 		return nil, err
 	}
 	s.ours = map[string]bool{instance(r): true}
-	return r, nil
+	return r, err
+}
+
+// unreadable tells whether an error says that there is, or was, a record that is of no use.
+func unreadable(err error) bool {
+	return fault.Is(err, fault.CheckpointInvalid) || fault.Is(err, fault.CheckpointNewer) || fault.Is(err, fault.CheckpointLost)
 }
 
 // claim takes the transactional id. The claim comes first and the reading second: the record that
@@ -138,8 +162,13 @@ func (s *KafkaStore) notSucceeded(ctx context.Context) error {
 		return nil // the first claim: whoever calls it holds the slot
 	}
 	r, err := s.newest(ctx)
-	if err != nil || r == nil || s.ours[r.Instance] {
+	switch {
+	case err != nil:
 		return err
+	case r == nil && !s.ours[""]:
+		return s.lost("claim the checkpoint again", errors.New("the checkpoint that this instance has read or written is gone"))
+	case r == nil, s.ours[r.Instance]:
+		return nil
 	}
 	return s.explain("claim the checkpoint again", fmt.Errorf("another instance has written a checkpoint since: %w", kerr.ProducerFenced))
 }
@@ -156,17 +185,26 @@ func instance(r *Record) string {
 // known whether they do; go on with Acquire, which tells. A fault.Fenced error means that another
 // instance has acquired. When ctx ends Save returns early, which is such an error as well.
 func (s *KafkaStore) Save(ctx context.Context, r Record) error {
+	value, err := encode(s.pipeline, r)
+	if err != nil {
+		return err
+	}
+	return s.write(ctx, r.Instance, value)
+}
+
+// Forget removes the record, by a tombstone; the topic stays. It needs Acquire, and its errors are
+// those of Save.
+func (s *KafkaStore) Forget(ctx context.Context) error { return s.write(ctx, "", nil) }
+
+// write writes a value, or a tombstone, on behalf of an instance.
+func (s *KafkaStore) write(ctx context.Context, instance string, value []byte) (err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.claimed {
 		// Also after a save that went well just when its context ended: Acquire tells.
 		return fault.New(fault.KafkaUnavailable, "save the checkpoint", errors.New("the claim on it was given up"), "")
 	}
-	value, err := encode(s.pipeline, r)
-	if err != nil {
-		return err
-	}
-	s.ours[r.Instance] = true // even if the save fails, it may have been written
+	s.ours[instance] = true // even if the save fails, it may have been written
 	record := &kgo.Record{Topic: Topic(s.pipeline), Key: []byte(s.pipeline), Value: value}
 	if s.producer == nil {
 		err = s.commitOrAbandon(ctx, record)
@@ -175,6 +213,9 @@ func (s *KafkaStore) Save(ctx context.Context, r Record) error {
 	}
 	if err != nil {
 		return s.explainSave(ctx, err)
+	}
+	if len(s.ours) > 1 { // what was there before is not the newest any more
+		s.ours = map[string]bool{instance: true}
 	}
 	return nil
 }
@@ -230,7 +271,7 @@ func (s *KafkaStore) Close() error {
 }
 
 // connect makes a client where there is none, and makes sure of the topic.
-func (s *KafkaStore) connect(ctx context.Context) error {
+func (s *KafkaStore) connect(ctx context.Context, missing makeTopic) error {
 	if s.closed {
 		return fault.New(fault.Internal, "open the checkpoint topic", errors.New("the store is closed"), "")
 	}
@@ -245,7 +286,7 @@ func (s *KafkaStore) connect(ctx context.Context) error {
 		client.Close()
 		return err
 	}
-	if err := s.ensureTopic(ctx, client); err != nil {
+	if err := s.ensureTopic(ctx, client, missing); err != nil {
 		client.Close()
 		return err
 	}

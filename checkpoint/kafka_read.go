@@ -26,20 +26,24 @@ const (
 // newest reads the newest committed record of this pipeline, nil where there is none. It reads
 // from the end backwards, because the part of the topic that is not compacted yet may be long.
 func (s *KafkaStore) newest(ctx context.Context) (*Record, error) {
-	last, err := s.newestMessage(ctx)
-	if err != nil {
+	last, start, err := s.newestMessage(ctx)
+	switch {
+	case err != nil:
 		return nil, s.explain("read the checkpoint", err)
-	}
-	if last == nil || last.Value == nil { // a tombstone is a checkpoint that somebody deleted
+	case last == nil && start > 0:
+		// Compaction leaves the start where it is, so somebody else removed what was there.
+		return nil, s.lost("read the checkpoint", fmt.Errorf("the records before offset %d were deleted, and none of this pipeline is left", start))
+	case last == nil || last.Value == nil: // a tombstone is a checkpoint that somebody deleted
 		return nil, nil
 	}
 	return decode(s.pipeline, fmt.Sprintf("topic %s, offset %d", last.Topic, last.Offset), last.Value)
 }
 
-func (s *KafkaStore) newestMessage(ctx context.Context) (*kgo.Record, error) {
+// newestMessage returns the newest record of this pipeline, nil for none, and where the topic begins.
+func (s *KafkaStore) newestMessage(ctx context.Context) (last *kgo.Record, start int64, err error) {
 	start, end, err := s.bounds(ctx)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	// An empty topic is asked as well, so that a missing permission to read shows at the first
 	// start and not at the second.
@@ -47,7 +51,7 @@ func (s *KafkaStore) newestMessage(ctx context.Context) (*kgo.Record, error) {
 		from := max(start, to-step)
 		last, err := s.lastBetween(ctx, from, to)
 		if last != nil || err != nil || from == start {
-			return last, err
+			return last, start, err
 		}
 		to = from
 	}

@@ -27,12 +27,24 @@ func topicConfig() map[string]*string {
 // visibleRest is how long to wait for a topic that was just created to be known to all brokers.
 const visibleRest = 50 * time.Millisecond
 
-// ensureTopic creates the topic where it does not exist, and refuses one that could lose the
-// checkpoint or hold two.
-func (s *KafkaStore) ensureTopic(ctx context.Context, client *kgo.Client) error {
+// makeTopic decides what becomes of a topic that does not exist.
+type makeTopic func(*KafkaStore, context.Context, *kgo.Client) (kmsg.MetadataResponseTopic, error)
+
+// errNoTopic says that there is no topic, to a caller that wants none made.
+var errNoTopic = errors.New("the checkpoint topic does not exist")
+
+// ensureTopic sees to it that the topic exists, and refuses one that could lose the checkpoint or
+// hold two. One that was there and is not any more is refused as well.
+func (s *KafkaStore) ensureTopic(ctx context.Context, client *kgo.Client, missing makeTopic) error {
 	topic, err := describe(ctx, client, Topic(s.pipeline))
 	if errors.Is(err, kerr.UnknownTopicOrPartition) {
-		topic, err = s.createTopic(ctx, client)
+		if s.ours != nil && !s.ours[""] {
+			return s.lost("find the checkpoint topic", errors.New("the topic was deleted"))
+		}
+		topic, err = missing(s, ctx, client)
+	}
+	if errors.Is(err, errNoTopic) {
+		return err
 	}
 	if err != nil {
 		return s.explain("find the checkpoint topic", err)
@@ -78,6 +90,15 @@ func (s *KafkaStore) createTopic(ctx context.Context, client *kgo.Client) (kmsg.
 
 func (s *KafkaStore) unfit(err error, hint string) error {
 	f := fault.New(fault.CheckpointTopic, "check the checkpoint topic", err, hint)
+	f.Topic, f.Pipeline = Topic(s.pipeline), s.pipeline
+	return f
+}
+
+// lost is the refusal to take a checkpoint that is gone for one that never was.
+func (s *KafkaStore) lost(op string, err error) error {
+	f := fault.New(fault.CheckpointLost, op, err,
+		"Somebody deleted the topic or its records, or retention did. To go on from what the slot has confirmed, which repeats some changes and loses none:\n"+
+			"walferry slot adopt")
 	f.Topic, f.Pipeline = Topic(s.pipeline), s.pipeline
 	return f
 }

@@ -37,6 +37,8 @@ type Slot struct {
 	Database  string
 	TwoPhase  bool
 	Temporary bool
+	// Failover tells that standbys keep a copy of the slot; never before 17.
+	Failover bool
 	// Active tells whether a walsender holds it; PID is that walsender's.
 	Active bool
 	PID    int

@@ -71,6 +71,7 @@ const (
 	CheckpointOrigin   Code = "checkpoint_origin"
 	CheckpointTimeline Code = "checkpoint_timeline"
 	CheckpointInvalid  Code = "checkpoint_invalid"
+	CheckpointLost     Code = "checkpoint_lost"
 	CheckpointNewer    Code = "checkpoint_newer"
 	CheckpointOptions  Code = "checkpoint_options"
 	CheckpointTopic    Code = "checkpoint_topic"
@@ -140,6 +141,7 @@ var meanings = map[Code]meaning{
 	CheckpointOrigin:   {KindPerson, "the checkpoint belongs to another server, database or slot"},
 	CheckpointTimeline: {KindPerson, "the server's history left the checkpoint's timeline before the checkpoint"},
 	CheckpointInvalid:  {KindPerson, "the checkpoint cannot be read"},
+	CheckpointLost:     {KindPerson, "the checkpoint was there and is gone"},
 	CheckpointNewer:    {KindPerson, "the checkpoint was written by a newer walferry"},
 	CheckpointOptions:  {KindPerson, "publication or options changed in the middle of a transaction that was split"},
 	CheckpointTopic:    {KindPerson, "the checkpoint topic is not fit for a checkpoint"},

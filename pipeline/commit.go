@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -368,12 +367,3 @@ func (e *exactlyOnce) pending() int64 {
 }
 
 func (e *exactlyOnce) durable() event.LSN { return event.LSN(e.p.status.saved.Load()) }
-
-// refuseChanged refuses to go on in the middle of a transaction that was split under other settings.
-func refuseChanged(rec *checkpoint.Record) error {
-	f := fault.New(fault.CheckpointOptions, "compare checkpoint and settings",
-		fmt.Errorf("the transaction that commits at %s is published in part, and publication or stream options have changed since", rec.Partial.Commit),
-		"Go on with the publication as it was until that transaction is through, then change it; or start once with delivery: at_least_once, which repeats the transaction.")
-	f.LSN = rec.Partial.Commit
-	return f
-}

@@ -45,9 +45,9 @@ func (p *Pipeline) setUp(ctx context.Context) (err error) {
 	p.fingerprint = setup.Fingerprint()
 	srv := setup.Server()
 	d, err := checkpoint.Judge(rec, srv, p.judgeOptions())
-	if fault.Is(err, fault.CheckpointAhead) && srv.Slot != nil {
-		// Another instance may hold the slot, and have saved after the server was asked where its WAL
-		// ends. With the slot held it is judged again.
+	if srv.Slot != nil && (fault.Is(err, fault.CheckpointAhead) || fault.Is(err, fault.CheckpointOptions)) {
+		// Another instance may hold the slot: it may have saved after the server was asked where its WAL
+		// ends, or be within a transaction that it will have finished. With the slot held it is judged again.
 		err = nil
 	}
 	if err != nil {

@@ -172,8 +172,6 @@ func (p *Pipeline) judge(rec *checkpoint.Record, srv event.Server) error {
 	switch {
 	case d.CreateSlot: // Start found it, and now it is gone
 		return fault.New(fault.SlotMissing, "claim the checkpoint", fmt.Errorf("slot %s has just been dropped", srv.Origin.Slot), "")
-	case d.Changed && p.exactlyOnce() && !rec.Partial.IsZero():
-		return refuseChanged(rec)
 	case d.Changed:
 		p.log.Warn("publication or stream options have changed since the last run", "fingerprint", p.fingerprint)
 	}
@@ -197,8 +195,11 @@ func (p *Pipeline) exactlyOnce() bool {
 
 // stillOurs refuses a record that another instance has written since this one read or wrote last.
 func (p *Pipeline) stillOurs(rec *checkpoint.Record) error {
-	if p.claim.wrote(rec, p.cfg.Run) {
+	switch {
+	case p.claim.wrote(rec, p.cfg.Run):
 		return nil
+	case rec == nil:
+		return fault.New(fault.CheckpointLost, "claim the checkpoint", errors.New("the checkpoint that this instance has read or written is gone"), "To go on from what the slot has confirmed, which repeats some changes and loses none:\nwalferry slot adopt")
 	}
 	return takenOver(errors.New("another instance has written a checkpoint since"))
 }
@@ -228,5 +229,5 @@ func (c *claim) wrote(rec *checkpoint.Record, run string) bool {
 }
 
 func (p *Pipeline) judgeOptions() checkpoint.JudgeOptions {
-	return checkpoint.JudgeOptions{AdoptSlot: p.cfg.AdoptSlot, CreateSlot: p.cfg.CreateSlot, Fingerprint: p.fingerprint}
+	return checkpoint.JudgeOptions{AdoptSlot: p.cfg.AdoptSlot, CreateSlot: p.cfg.CreateSlot, ExactlyOnce: p.exactlyOnce(), Fingerprint: p.fingerprint}
 }

@@ -69,7 +69,7 @@ func (s *Setup) run(ctx context.Context, cat *catalog) error {
 	if err := s.lock(ctx); err != nil {
 		return err
 	}
-	if s.server, err = s.identify(ctx); err != nil {
+	if s.server, err = s.cfg.identify(ctx); err != nil {
 		return err
 	}
 	if err := s.publish(ctx); err != nil {
@@ -133,15 +133,10 @@ func (s *Setup) checkSettings(ctx context.Context, version int) error {
 // the server: there a wait would outlive a client that gave up.
 func (s *Setup) lock(ctx context.Context) error {
 	const op = "wait for the set-up lock"
-	sum := sha256.Sum256([]byte("walferry slot " + s.cfg.Slot.Name))
-	key := int64(binary.BigEndian.Uint64(sum[:8])) //nolint:gosec // any 64 bits will do
 	for said := false; ; said = true {
-		var locked bool
-		if err := s.conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", key).Scan(&locked); err != nil {
-			return explain(op, err)
-		}
-		if locked {
-			return nil
+		locked, err := s.cfg.tryLock(ctx, s.conn)
+		if locked || err != nil {
+			return err
 		}
 		if !said {
 			s.log.Info("waiting: another instance of this pipeline is starting", "slot", s.cfg.Slot.Name)
@@ -154,15 +149,24 @@ func (s *Setup) lock(ctx context.Context) error {
 	}
 }
 
+// tryLock takes the set-up lock for the connection, and returns whether it was free.
+func (c Config) tryLock(ctx context.Context, conn *pgx.Conn) (bool, error) {
+	sum := sha256.Sum256([]byte("walferry slot " + c.Slot.Name))
+	key := int64(binary.BigEndian.Uint64(sum[:8])) //nolint:gosec // any 64 bits will do
+	var locked bool
+	err := conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", key).Scan(&locked)
+	return locked, explain("take the set-up lock", err)
+}
+
 // identify learns over the replication protocol what only that tells, and thereby whether the role
 // may use it.
-func (s *Setup) identify(ctx context.Context) (event.Server, error) {
-	conn, err := s.cfg.connect(ctx, true)
+func (c Config) identify(ctx context.Context) (event.Server, error) {
+	conn, err := c.connect(ctx, true)
 	if err != nil {
 		return event.Server{}, err
 	}
 	defer func() { _ = hangUp(conn) }() // nothing is at stake: it only read
-	return s.cfg.serverState(ctx, conn)
+	return c.serverState(ctx, conn)
 }
 
 // publish finds the tables and sees to it that the publication holds them.
@@ -255,10 +259,11 @@ func (s *Setup) checkCaptured(made bool) error {
 
 // Fingerprint returns a hash of what decides which messages the stream holds: the command that
 // starts it, and the publication. Tables that a publication of all tables gains do not change it.
-func (s *Setup) Fingerprint() string {
-	p := s.publication
+func (s *Setup) Fingerprint() string { return s.cfg.fingerprint(s.publication) }
+
+func (c Config) fingerprint(p *publication) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n%t %t %t %t %t %t %s\n", s.cfg.startCommand(), p.allTables, p.insert, p.update, p.deletes, p.truncate, p.viaRoot, p.generated)
+	fmt.Fprintf(&b, "%s\n%t %t %t %t %t %t %s\n", c.startCommand(), p.allTables, p.insert, p.update, p.deletes, p.truncate, p.viaRoot, p.generated)
 	if !p.allTables {
 		for _, m := range p.members {
 			columns := []string(nil)

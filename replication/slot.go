@@ -102,16 +102,16 @@ func serverVersion(ctx context.Context, conn *pgconn.PgConn) (int, error) {
 // slotState reads the slot's row of pg_replication_slots, nil where there is none.
 func (c Config) slotState(ctx context.Context, conn *pgconn.PgConn, version int) (*event.Slot, error) {
 	const op = "read the state of the slot"
-	invalidation := "NULL"
+	invalidation, failover := "NULL", "false"
 	switch {
 	case version >= 170000:
-		invalidation = "invalidation_reason"
+		invalidation, failover = "invalidation_reason", "failover"
 	case version >= 160000:
 		// 16 says conflicting whatever the reason; a slot that has lost its WAL has no restart_lsn left.
 		invalidation = "CASE WHEN NOT conflicting THEN NULL WHEN restart_lsn IS NULL THEN 'wal_removed' ELSE 'conflict' END"
 	}
 	rows, err := simpleQuery(ctx, conn, op, `
-SELECT plugin, database, two_phase, temporary, active, active_pid, wal_status, `+invalidation+`, restart_lsn, confirmed_flush_lsn
+SELECT plugin, database, two_phase, temporary, active, active_pid, wal_status, `+invalidation+`, restart_lsn, confirmed_flush_lsn, `+failover+`
 FROM pg_catalog.pg_replication_slots WHERE slot_name = '`+c.Slot.Name+`'`)
 	if err != nil || len(rows) == 0 {
 		return nil, err
@@ -121,6 +121,7 @@ FROM pg_catalog.pg_replication_slots WHERE slot_name = '`+c.Slot.Name+`'`)
 		Plugin: string(r[0]), Database: string(r[1]),
 		TwoPhase: string(r[2]) == "t", Temporary: string(r[3]) == "t", Active: string(r[4]) == "t",
 		WALStatus: string(r[6]), Invalidation: string(r[7]),
+		Failover: string(r[10]) == "t",
 	}
 	var errPID, errRestart, errConfirmed error
 	if r[5] != nil {

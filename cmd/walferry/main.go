@@ -79,7 +79,8 @@ func newRoot() *cobra.Command {
 		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(usageError)
-	root.AddCommand(newRunCommand(), newDemoCommand(), newTailCommand(), newVersionCommand())
+	root.AddCommand(newRunCommand(), newDemoCommand(), newTailCommand(),
+		newCheckpointCommand(), newSlotCommand(), newDropCommand(), newVersionCommand())
 	return root
 }
 

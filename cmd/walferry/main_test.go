@@ -26,6 +26,12 @@ func TestWrongCommandLines(t *testing.T) {
 	}{
 		"unknown command":     {[]string{"tial"}, "did you mean tail?"},
 		"URL for a command":   {[]string{url}, "the first argument is not a command"},
+		"command of a group":  {[]string{"checkpoint", "shwo"}, "did you mean show?"},
+		"neither now nor LSN": {[]string{"checkpoint", "set", "--from", "postgres://localhost/x", "--to", "localhost:1", "--tables", "all"}, "say either --now or --lsn X/Y"},
+		"now and LSN":         {[]string{"checkpoint", "set", "--now", "--lsn", "0/1", "--from", "postgres://localhost/x", "--to", "localhost:1", "--tables", "all"}, "say either --now or --lsn X/Y"},
+		"no LSN":              {[]string{"checkpoint", "set", "--lsn", "here", "--from", "postgres://localhost/x", "--to", "localhost:1", "--tables", "all"}, "parse LSN"},
+		"LSN of nothing":      {[]string{"checkpoint", "set", "--lsn", "0/0", "--from", "postgres://localhost/x", "--to", "localhost:1", "--tables", "all"}, "0/0 is no position"},
+		"argument to drop":    {[]string{"drop", "it"}, "drop takes flags alone"},
 		"unknown flag":        {[]string{"run", "--bogus"}, "See walferry run --help."},
 		"stray argument":      {[]string{"run", url}, "run takes flags alone"},
 		"password in --from":  {[]string{"run", "--from", url, "--to", "localhost:1", "--tables", "all"}, "[password_in_arguments]"},
@@ -51,12 +57,16 @@ func TestWrongCommandLines(t *testing.T) {
 
 // TestHelp wants examples of every command, and help and version to work.
 func TestHelp(t *testing.T) {
-	for _, cmd := range newRoot().Commands() {
+	commands := newRoot().Commands()
+	for i := 0; i < len(commands); i++ {
+		cmd := commands[i]
+		commands = append(commands, cmd.Commands()...)
 		if cmd.Example == "" || cmd.Short == "" || cmd.Long == "" {
-			t.Errorf("%s lacks an example, a line or a text", cmd.Name())
+			t.Errorf("%s lacks an example, a line or a text", cmd.CommandPath())
 		}
-		if code, stdout, _ := walferry(t, cmd.Name(), "--help"); code != 0 || !strings.Contains(stdout, "Examples:") {
-			t.Errorf("%s --help: exit code %d, %q", cmd.Name(), code, stdout)
+		path := strings.Fields(cmd.CommandPath())[1:]
+		if code, stdout, _ := walferry(t, append(path, "--help")...); code != 0 || !strings.Contains(stdout, "Examples:") {
+			t.Errorf("%s --help: exit code %d, %q", cmd.CommandPath(), code, stdout)
 		}
 	}
 	if code, stdout, _ := walferry(t); code != 0 || !strings.Contains(stdout, "Available Commands:") {

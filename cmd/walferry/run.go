@@ -16,6 +16,7 @@ import (
 	"github.com/walferry/walferry/checkpoint"
 	"github.com/walferry/walferry/config"
 	"github.com/walferry/walferry/monitor"
+	"github.com/walferry/walferry/operate"
 	"github.com/walferry/walferry/pipeline"
 	"github.com/walferry/walferry/replication"
 	"github.com/walferry/walferry/sink"
@@ -113,15 +114,25 @@ func (s source) Prepare(ctx context.Context) (pipeline.Setup, error) {
 // newPipeline joins source, sink and the store of the configured delivery. Exactly once, the sink
 // commits the store's records together with its own.
 func newPipeline(pc pipeline.Config, cfg config.Config, from pipeline.Source, to *sink.Kafka, log *slog.Logger, m *pipeline.Metrics) *pipeline.Pipeline {
-	switch {
-	case cfg.Delivery == config.ExactlyOnce:
+	if cfg.Delivery == config.ExactlyOnce {
 		transactional := to.Transactions()
 		return pipeline.NewExactlyOnce(pc, from, transactional, checkpoint.NewKafkaStore(cfg.Name, cfg.Kafka, transactional, log), log, m)
-	case cfg.Checkpoint.Store == config.StoreFile:
-		return pipeline.New(pc, from, to, checkpoint.NewFileStore(cfg.Name, cfg.Checkpoint.Path), log, m)
-	default:
-		return pipeline.New(pc, from, to, checkpoint.NewKafkaStore(cfg.Name, cfg.Kafka, nil, log), log, m)
 	}
+	return pipeline.New(pc, from, to, newStore(cfg, log), log, m)
+}
+
+// store is what both kinds of checkpoint store can do.
+type store interface {
+	pipeline.Store
+	operate.Store
+}
+
+// newStore returns the configured store as one that saves by itself.
+func newStore(cfg config.Config, log *slog.Logger) store {
+	if cfg.Checkpoint.Store == config.StoreFile {
+		return checkpoint.NewFileStore(cfg.Name, cfg.Checkpoint.Path)
+	}
+	return checkpoint.NewKafkaStore(cfg.Name, cfg.Kafka, nil, log)
 }
 
 // statusOf shows a pipeline to the monitor.
