@@ -23,6 +23,7 @@ check: build lint test fuzz-smoke ## what should pass before a commit
 
 lint: ## golangci-lint, with the settings and reasons of .golangci.yml
 	$(TOOL) golangci-lint run ./...
+	$(GO) vet -tags failpoints ./...
 	cd bench && $(GO) vet .
 
 vulncheck: ## known vulnerabilities in what is called

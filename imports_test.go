@@ -24,21 +24,23 @@ var arrows = map[string][]string{
 	"vault":                {},
 	"fault":                {"event"},
 	"monitor":              {"event", "fault"},
-	"checkpoint":           {"event", "fault", "internal/broker"},
+	"checkpoint":           {"event", "fault", "internal/broker", "internal/failpoint"},
 	"replication/pgoutput": {"event", "fault"},
-	"replication":          {"event", "fault", "vault", "replication/pgoutput"},
+	"replication":          {"event", "fault", "vault", "replication/pgoutput", "internal/failpoint"},
 	"sink/encode":          {"event", "fault"},
-	"sink":                 {"event", "fault", "vault", "sink/encode", "internal/broker"},
-	"pipeline":             {"event", "fault", "checkpoint"},
+	"sink":                 {"event", "fault", "vault", "sink/encode", "internal/broker", "internal/failpoint"},
+	"pipeline":             {"event", "fault", "checkpoint", "internal/failpoint"},
 	"operate":              {"event", "fault", "checkpoint", "replication"},
 	"config": {
 		"event", "fault", "vault", "checkpoint", "monitor", "replication", "sink", "sink/encode", "internal/broker", "pipeline",
 	},
-	"internal/broker": {"event", "fault", "vault"},
+	"internal/broker":    {"event", "fault", "vault", "internal/failpoint"},
+	"internal/failpoint": {},
 	// Servers on this machine, for the demo and for tests.
 	"internal/cachedir":    {},
 	"internal/childproc":   {},
 	"internal/testca":      {},
+	"internal/faultproxy":  {"internal/childproc"},
 	"internal/pgserver":    {"internal/cachedir", "internal/childproc"},
 	"internal/demo":        {"internal/pgserver"},
 	"internal/kafkaserver": {"internal/cachedir", "internal/childproc", "internal/testca"},
@@ -53,7 +55,7 @@ var arrows = map[string][]string{
 var testArrows = map[string][]string{"replication": {"sink/encode"}}
 
 // rigs are for tests; no product code imports them.
-var rigs = []string{"internal/pgtest", "internal/kafkatest", "internal/cdctest", "internal/walcapture"}
+var rigs = []string{"internal/pgtest", "internal/kafkatest", "internal/cdctest", "internal/walcapture", "internal/faultproxy"}
 
 // pure packages do no I/O and use the standard library alone: they decide correctness, so nothing
 // outside of them may decide for them, and fuzzing them needs nothing.

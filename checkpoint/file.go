@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/walferry/walferry/fault"
+	"github.com/walferry/walferry/internal/failpoint"
 )
 
 const (
@@ -169,9 +170,11 @@ func replaceFile(path string, data []byte) error {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
+	failpoint.Here(failpoint.FileWritten)
 	if err := os.Rename(temp, path); err != nil {
 		return err
 	}
+	failpoint.Here(failpoint.FileRenamed)
 	return syncDir(filepath.Dir(path))
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/walferry/walferry/fault"
 	"github.com/walferry/walferry/internal/broker"
+	"github.com/walferry/walferry/internal/failpoint"
 )
 
 const (
@@ -127,6 +128,7 @@ func (s *KafkaStore) Acquire(ctx context.Context) (*Record, error) {
 		return nil, err
 	}
 	s.ours = map[string]bool{instance(r): true}
+	failpoint.Here(failpoint.CheckpointRead)
 	return r, err
 }
 
@@ -142,6 +144,7 @@ func (s *KafkaStore) claim(ctx context.Context) (*Record, error) {
 		return nil, s.explain("claim the checkpoint", err)
 	}
 	s.claimed = true
+	failpoint.Here(failpoint.Fenced)
 	return s.newest(ctx)
 }
 
@@ -255,9 +258,11 @@ func (s *KafkaStore) commit(ctx context.Context, record *kgo.Record) error {
 	if err := s.client.ProduceSync(ctx, record).FirstErr(); err != nil {
 		return fmt.Errorf("produce: %w", err)
 	}
+	failpoint.Here(failpoint.CheckpointProduced)
 	if err := s.client.EndTransaction(ctx, kgo.TryCommit); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
+	failpoint.Here(failpoint.CommitAnswered)
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/walferry/walferry/checkpoint"
 	"github.com/walferry/walferry/event"
+	"github.com/walferry/walferry/internal/failpoint"
 )
 
 // delivery is how what was published becomes durable and confirmed: save.go at least once, commit.go
@@ -49,7 +50,9 @@ func (p *Pipeline) record(end event.LSN, partial event.Position) checkpoint.Reco
 // nowhere else. It is called with the claim's lock held.
 func (p *Pipeline) saved(r checkpoint.Record) {
 	p.claim.last = r
+	failpoint.Here(failpoint.Saved)
 	p.source.Confirm(r.End)
+	failpoint.Here(failpoint.Confirmed)
 	p.status.saved.Store(uint64(r.End))
 	p.metrics.saved()
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/walferry/walferry/checkpoint"
 	"github.com/walferry/walferry/fault"
+	"github.com/walferry/walferry/internal/failpoint"
 )
 
 // prepare makes everything ready that a first connection needs: publication, topics, slot. Servers
@@ -38,6 +39,7 @@ func (p *Pipeline) setUp(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, setup.Close()) }()
+	failpoint.Here(failpoint.Prepared)
 	rec, err := p.store.Load(ctx)
 	if err != nil {
 		return err
@@ -60,6 +62,7 @@ func (p *Pipeline) setUp(ctx context.Context) (err error) {
 	if _, err := p.sink.Open(ctx, setup.Tables(), want); err != nil {
 		return err
 	}
+	failpoint.Here(failpoint.TopicsMade)
 	if !d.CreateSlot {
 		return nil
 	}
@@ -85,5 +88,10 @@ func (p *Pipeline) createSlot(ctx context.Context, setup Setup) error {
 	if err != nil {
 		return err
 	}
-	return setup.CreateSlot(ctx)
+	failpoint.Here(failpoint.IntentSaved)
+	if err := setup.CreateSlot(ctx); err != nil {
+		return err
+	}
+	failpoint.Here(failpoint.SlotCreated)
+	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/walferry/walferry/checkpoint"
 	"github.com/walferry/walferry/event"
 	"github.com/walferry/walferry/fault"
+	"github.com/walferry/walferry/internal/failpoint"
 )
 
 // fencedWait is how long an instance that was fenced waits for the slot before it believes that its
@@ -58,6 +59,7 @@ func (p *Pipeline) session(ctx, work context.Context, log *slog.Logger, streamin
 	if err != nil {
 		return err
 	}
+	failpoint.Here(failpoint.SlotTaken)
 	ctx, lose := context.WithCancelCause(ctx)
 	defer lose(nil)
 	group, groupCtx := errgroup.WithContext(ctx)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/walferry/walferry/event"
 	"github.com/walferry/walferry/fault"
+	"github.com/walferry/walferry/internal/failpoint"
 )
 
 // batches is how many batches a source owns: one being filled, one being emptied, and two between.
@@ -244,6 +245,7 @@ func (s *Source) Next(ctx context.Context, dry func()) (event.Event, error) {
 		}
 		s.frame++
 		if ev != nil {
+			failpoint.Here(failpoint.Decoded)
 			return ev, nil
 		}
 	}

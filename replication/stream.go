@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/walferry/walferry/fault"
+	"github.com/walferry/walferry/internal/failpoint"
 	"github.com/walferry/walferry/replication/pgoutput"
 )
 
@@ -132,6 +133,7 @@ func (s *stream) read(ctx context.Context, b *batch) error {
 			s.status.heard = now
 			s.bytes = n
 			b.buf = b.buf[:len(b.buf)+n]
+			failpoint.Here(failpoint.Read)
 			return nil
 		}
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -161,6 +163,7 @@ func (s *stream) send(now time.Time) error {
 	if _, err := s.conn.Write(s.msg); err != nil {
 		return s.lost(err)
 	}
+	failpoint.Here(failpoint.Reported)
 	return nil
 }
 
@@ -322,6 +325,7 @@ func (s *stream) leave(begun []byte) error {
 	if err := s.send(now); err != nil {
 		return err
 	}
+	failpoint.Here(failpoint.Leaving)
 	if _, err := s.conn.Write([]byte{'c', 0, 0, 0, 4}); err != nil { // CopyDone
 		return s.lost(err)
 	}

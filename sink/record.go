@@ -13,6 +13,7 @@ import (
 	"github.com/walferry/walferry/event"
 	"github.com/walferry/walferry/fault"
 	"github.com/walferry/walferry/internal/broker"
+	"github.com/walferry/walferry/internal/failpoint"
 	"github.com/walferry/walferry/sink/encode"
 )
 
@@ -141,6 +142,7 @@ func (k *Kafka) produce(r *record) {
 func (k *Kafka) send(r *record) {
 	r.Timestamp = time.Now()
 	k.client.Produce(context.Background(), &r.Record, r.promise)
+	failpoint.Here(failpoint.HandedOver)
 }
 
 // done is every record's promise. Promises run one after the other: nothing here blocks.
@@ -152,6 +154,7 @@ func (k *Kafka) done(r *record, err error) {
 	case err == nil:
 		r.ack.Acked(1)
 		r.topic.produced.Inc()
+		failpoint.Here(failpoint.Acked)
 	case errors.Is(err, kgo.ErrClientClosed): // given up by Close
 	case r.claim != nil && !r.forGood(err): // the transaction is lost, the record is not: it comes again
 	case r.claim == nil && k.letters != nil && !r.dead && refused(err):

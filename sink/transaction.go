@@ -11,6 +11,7 @@ import (
 
 	"github.com/walferry/walferry/fault"
 	"github.com/walferry/walferry/internal/broker"
+	"github.com/walferry/walferry/internal/failpoint"
 )
 
 // transactionTimeout is how long the brokers let a transaction of a dead instance stay open: as long
@@ -99,6 +100,7 @@ func (t *Transactional) Hold() {
 	t.txn.mu.Lock()
 	defer t.txn.mu.Unlock()
 	t.txn.held = true
+	failpoint.Here(failpoint.Held)
 	t.txn.records.Store(0)
 	t.txn.bytes.Store(0)
 }
@@ -117,6 +119,7 @@ func (t *Transactional) Commit(ctx context.Context, record *kgo.Record) error {
 	stop := context.AfterFunc(ctx, client.Close)
 	defer stop()
 	client.Produce(context.Background(), record, func(_ *kgo.Record, err error) { claim.fail(err) })
+	failpoint.Here(failpoint.CheckpointProduced)
 	began := time.Now()
 	err := client.Flush(ctx)
 	t.window.adapt(time.Since(began), err != nil)
@@ -126,13 +129,17 @@ func (t *Transactional) Commit(ctx context.Context, record *kgo.Record) error {
 	if err := claim.err(); err != nil {
 		return err
 	}
+	failpoint.Here(failpoint.Flushed)
 	if err := client.EndTransaction(ctx, kgo.TryCommit); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
+	failpoint.Here(failpoint.CommitAnswered)
 	if err := client.BeginTransaction(); err != nil {
 		return fmt.Errorf("begin a transaction: %w", err)
 	}
+	failpoint.Here(failpoint.Begun)
 	t.release()
+	failpoint.Here(failpoint.Released)
 	return nil
 }
 
@@ -156,6 +163,7 @@ func (x *transaction) produce(k *Kafka, r *record) {
 	defer x.mu.Unlock()
 	if x.held {
 		x.staged = append(x.staged, r)
+		failpoint.Here(failpoint.Staged)
 		return
 	}
 	k.send(r)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/walferry/walferry/event"
 	"github.com/walferry/walferry/fault"
+	"github.com/walferry/walferry/internal/failpoint"
 )
 
 // Write hands the records of a change, a truncate or a logical message to the brokers; other events
@@ -43,6 +44,7 @@ func (k *Kafka) Write(ctx context.Context, ev event.Event, ack event.Ack) error 
 		}
 		return k.fail(err)
 	}
+	failpoint.Here(failpoint.Encoded)
 	return k.handOver(ctx, ack)
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 
 	"github.com/walferry/walferry/fault"
+	"github.com/walferry/walferry/internal/failpoint"
 	"github.com/walferry/walferry/vault"
 )
 
@@ -37,6 +38,7 @@ func Options(c Config) ([]kgo.Opt, error) {
 		kgo.ConnIdleTimeout(idleTimeout),
 		kgo.AlwaysRetryEOF(),
 	}
+	opts = append(opts, failpoint.Kafka()...)
 	if c.SASL.Mechanism == "" {
 		return opts, nil
 	}

@@ -30,6 +30,20 @@ func Walsender(ctx context.Context, dsn, slot string) (int, error) {
 	return pid, err
 }
 
+// WALEnd returns the end of the server's WAL, for CaughtUp.
+func WALEnd(ctx context.Context, dsn string) (string, error) {
+	var lsn string
+	err := once(ctx, dsn, &lsn, "SELECT pg_current_wal_lsn()::text")
+	return lsn, err
+}
+
+// CaughtUp tells whether everything that was committed before lsn is confirmed.
+func CaughtUp(ctx context.Context, dsn, slot, lsn string) (bool, error) {
+	var up bool
+	err := once(ctx, dsn, &up, "SELECT confirmed_flush_lsn >= $2::pg_lsn FROM pg_replication_slots WHERE slot_name = $1", slot, lsn)
+	return up, err
+}
+
 func once(ctx context.Context, dsn string, into any, sql string, args ...any) error {
 	conn, err := pgx.Connect(ctx, dsn)
 	if err != nil {
@@ -37,7 +51,7 @@ func once(ctx context.Context, dsn string, into any, sql string, args ...any) er
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 	if err := conn.QueryRow(ctx, sql, args...).Scan(into); err != nil {
-		return fmt.Errorf("ask about the slot: %w", err)
+		return fmt.Errorf("ask the server: %w", err)
 	}
 	return nil
 }

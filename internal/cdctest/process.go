@@ -16,6 +16,7 @@ type Process struct {
 	path string
 	args []string
 	log  string
+	env  []string
 	proc *childproc.Process
 }
 
@@ -23,6 +24,9 @@ type Process struct {
 func NewProcess(log, path string, args ...string) *Process {
 	return &Process{path: path, args: args, log: log}
 }
+
+// SetEnv says which variables (as NAME=value) the next starts have beside those of this process.
+func (p *Process) SetEnv(env ...string) { p.env = env }
 
 // Start starts the program.
 func (p *Process) Start() error {
@@ -33,6 +37,7 @@ func (p *Process) Start() error {
 	defer func() { _ = log.Close() }()     // the child has its own descriptor
 	cmd := exec.Command(p.path, p.args...) //nolint:gosec // the program under test
 	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Env = append(os.Environ(), p.env...)
 	p.proc, err = childproc.Start(cmd, nil, syscall.SIGKILL)
 	return err
 }

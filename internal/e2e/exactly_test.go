@@ -3,7 +3,6 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
@@ -23,7 +22,7 @@ func TestFault38_BrokerKilled(t *testing.T) {
 		r.started()
 		r.load()
 		for range max(3, kills(t)/5) {
-			r.pass(500*time.Millisecond + rand.N(time.Second))
+			r.pass(r.between(500*time.Millisecond, 1500*time.Millisecond))
 			broker.Kill()
 			broker.Restart()
 			r.streaming()

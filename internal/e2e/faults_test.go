@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"math/rand/v2"
 	"os"
 	"strconv"
 	"strings"
@@ -39,7 +38,7 @@ func TestKilledWhileStarting(t *testing.T) {
 		r := newRig(t, pgtest.Shared(t), kafkatest.Shared(t), d)
 		for range kills(t) {
 			r.start()
-			r.pass(rand.N(700 * time.Millisecond))
+			r.pass(r.between(0, 700*time.Millisecond))
 			r.kill()
 		}
 		r.started()
@@ -56,7 +55,7 @@ func TestKill9(t *testing.T) {
 		r.started()
 		r.load()
 		for range kills(t) {
-			r.pass(100*time.Millisecond + rand.N(1500*time.Millisecond))
+			r.pass(r.between(100*time.Millisecond, 1600*time.Millisecond))
 			r.kill()
 			r.start()
 		}

@@ -13,18 +13,23 @@ import (
 	"github.com/walferry/walferry/internal/pgtest"
 )
 
-// built is the binary under test, built when the first test asks for it.
-var built struct {
+// build is a binary under test, built when the first test asks for it.
+type build struct {
 	sync.Once
 	dir, path string
 	err       error
 }
 
+// built are the binaries: as it is released, and with fail points.
+var built, armed build
+
 func TestMain(m *testing.M) {
 	code := pgtest.Main(func() int { return kafkatest.Main(m.Run) })
-	if err := os.RemoveAll(built.dir); err != nil && built.dir != "" {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
+	for _, dir := range []string{built.dir, armed.dir} {
+		if err := os.RemoveAll(dir); err != nil && dir != "" {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
 	}
 	os.Exit(code)
 }
@@ -32,27 +37,33 @@ func TestMain(m *testing.M) {
 // binary returns the path of a walferry built from this tree.
 func binary(t *testing.T) string {
 	t.Helper()
-	built.Do(func() {
-		if built.dir, built.err = os.MkdirTemp("", "walferry-e2e-"); built.err != nil {
+	return built.get(t)
+}
+
+// get builds walferry with the given arguments of go build, once.
+func (b *build) get(t *testing.T, args ...string) string {
+	t.Helper()
+	b.Do(func() {
+		if b.dir, b.err = os.MkdirTemp("", "walferry-e2e-"); b.err != nil {
 			return
 		}
-		if built.err = lookAtSources(); built.err != nil {
+		if b.err = lookAtSources(); b.err != nil {
 			return
 		}
-		built.path = filepath.Join(built.dir, "walferry")
-		args := []string{"build", "-o", built.path}
+		b.path = filepath.Join(b.dir, "walferry")
+		args = append([]string{"build", "-o", b.path}, args...)
 		if os.Getenv("WALFERRY_RACE") == "1" {
 			args = append(args, "-race")
 		}
 		cmd := exec.Command("go", append(args, "github.com/walferry/walferry/cmd/walferry")...)
 		if out, err := cmd.CombinedOutput(); err != nil {
-			built.err = fmt.Errorf("%w: %s", err, out)
+			b.err = fmt.Errorf("%w: %s", err, out)
 		}
 	})
-	if built.err != nil {
-		t.Fatalf("build walferry: %v", built.err)
+	if b.err != nil {
+		t.Fatalf("build walferry: %v", b.err)
 	}
-	return built.path
+	return b.path
 }
 
 // lookAtSources looks at every file that the binary is built from. The tests do not import them, so that

@@ -25,10 +25,14 @@ type rig struct {
 	t        *testing.T
 	db       *pgtest.DB
 	broker   *kafkatest.Broker
+	from, to string // where walferry finds its servers: they, or proxies in front of them
 	name     string
 	delivery string
 	walferry *cdctest.Process
 	stopLoad func()
+
+	seed uint64
+	rng  *rand.Rand // of seed: where and when faults happen
 
 	watched   *cdctest.Visibility // under exactly_once, once there is load
 	stopWatch func()
@@ -44,7 +48,7 @@ const (
 func deliveries() []string {
 	switch d := os.Getenv("WALFERRY_DELIVERY"); d {
 	case "":
-		return []string{atLeastOnce}
+		return []string{exactlyOnce}
 	case "both":
 		return []string{atLeastOnce, exactlyOnce}
 	default:
@@ -81,13 +85,22 @@ func newRig(t *testing.T, pg *pgtest.Server, broker *kafkatest.Broker, delivery 
 // instance returns one more process of the pipeline.
 func (r *rig) instance() *cdctest.Process {
 	r.t.Helper()
-	return r.process("run", "--name", r.name, "--from", r.db.DSN(), "--to", r.broker.Addr(), "--tables", cdctest.Tables, "--delivery", r.delivery)
+	return r.process("run", "--name", r.name, "--from", r.from, "--to", r.to, "--tables", cdctest.Tables, "--delivery", r.delivery)
 }
 
 // bareRig is newRig without a command line; see run.
 func bareRig(t *testing.T, pg *pgtest.Server, broker *kafkatest.Broker) *rig {
 	t.Helper()
-	r := &rig{t: t, db: pg.Database(), broker: broker, name: fmt.Sprintf("e2e_%08x", rand.Uint32())}
+	r := &rig{t: t, db: pg.Database(), broker: broker, name: fmt.Sprintf("e2e_%08x", rand.Uint32()), seed: rand.Uint64()}
+	if env := os.Getenv("WALFERRY_SEED"); env != "" {
+		var err error
+		if r.seed, err = strconv.ParseUint(env, 10, 64); err != nil {
+			t.Fatalf("WALFERRY_SEED: %v", err)
+		}
+	}
+	t.Logf("WALFERRY_SEED=%d", r.seed)
+	r.from, r.to = r.db.DSN(), r.broker.Addr()
+	r.rng = rand.New(rand.NewPCG(r.seed, 0))
 	if err := cdctest.Setup(t.Context(), r.db.DSN()); err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +115,12 @@ func (r *rig) run(args ...string) {
 
 func (r *rig) process(args ...string) *cdctest.Process {
 	r.t.Helper()
-	p := cdctest.NewProcess(filepath.Join(r.t.TempDir(), "walferry.log"), binary(r.t), args...)
+	return r.processOf(binary(r.t), args...)
+}
+
+func (r *rig) processOf(binary string, args ...string) *cdctest.Process {
+	r.t.Helper()
+	p := cdctest.NewProcess(filepath.Join(r.t.TempDir(), "walferry.log"), binary, args...)
 	r.t.Cleanup(func() {
 		if r.t.Failed() {
 			out := p.Output()
@@ -149,14 +167,37 @@ func (r *rig) started() {
 func (r *rig) streaming() {
 	r.t.Helper()
 	r.eventually("walferry streams", func(ctx context.Context) bool {
-		select {
-		case <-r.walferry.Done():
-			r.t.Fatalf("walferry ended with exit code %d", r.walferry.ExitCode())
-		default:
-		}
+		r.alive()
 		pid, err := cdctest.Walsender(ctx, r.db.DSN(), r.slot())
 		return err == nil && pid != 0
 	})
+}
+
+// caughtUp waits until everything that is committed now is delivered and confirmed. It needs load: an
+// idle position is confirmed now and then only.
+func (r *rig) caughtUp() {
+	r.t.Helper()
+	var lsn string
+	r.eventually("the server tells the end of its WAL", func(ctx context.Context) bool {
+		var err error
+		lsn, err = cdctest.WALEnd(ctx, r.db.DSN())
+		return err == nil
+	})
+	r.eventually("what is committed is confirmed", func(ctx context.Context) bool {
+		r.alive()
+		up, err := cdctest.CaughtUp(ctx, r.db.DSN(), r.slot(), lsn)
+		return err == nil && up
+	})
+}
+
+// alive fails if walferry has ended.
+func (r *rig) alive() {
+	r.t.Helper()
+	select {
+	case <-r.walferry.Done():
+		r.t.Fatalf("walferry ended with exit code %d", r.walferry.ExitCode())
+	default:
+	}
 }
 
 // said waits until a process has said something.
@@ -226,15 +267,7 @@ func (r *rig) watch() {
 func (r *rig) load() {
 	r.t.Helper()
 	r.watch()
-	seed := rand.Uint64()
-	if env := os.Getenv("WALFERRY_SEED"); env != "" {
-		var err error
-		if seed, err = strconv.ParseUint(env, 10, 64); err != nil {
-			r.t.Fatalf("WALFERRY_SEED: %v", err)
-		}
-	}
-	r.t.Logf("WALFERRY_SEED=%d", seed)
-	load := &cdctest.Load{DSN: r.db.DSN(), Seed: seed, Workers: 4, Pause: 5 * time.Millisecond}
+	load := &cdctest.Load{DSN: r.db.DSN(), Seed: r.seed, Workers: 4, Pause: 5 * time.Millisecond}
 	if env := os.Getenv("WALFERRY_PAUSE"); env != "" {
 		var err error
 		if load.Pause, err = time.ParseDuration(env); err != nil {
@@ -261,6 +294,11 @@ func (r *rig) under(d time.Duration) {
 	r.load()
 	r.pass(d)
 	r.stopLoad()
+}
+
+// between draws a time, by the seed.
+func (r *rig) between(least, most time.Duration) time.Duration {
+	return least + time.Duration(r.rng.Int64N(int64(most-least)))
 }
 
 // pass lets time pass under load; nothing is concluded from its having passed.
