@@ -5,7 +5,7 @@
 //	WALFERRY_DELIVERY=both  exactly_once (also where it is not set), at_least_once, or both
 //	WALFERRY_KILLS=50   how often TestKill9 kills (5)
 //	WALFERRY_FAILPOINTS=20  how often TestFault02_FailPoints dies at each point (1)
-//	WALFERRY_LONG=1     also the tests in which a timeout must run out
+//	WALFERRY_LONG=1     also the tests that need servers of their own, or a timeout to run out
 //	WALFERRY_SEED=7     the seed of the load and of the faults (drawn, and printed)
 //	WALFERRY_PAUSE=0    the mean rest of a connection of the load (5ms)
 //	WALFERRY_RACE=1     build the binary with the race detector

@@ -18,7 +18,7 @@ import (
 // write puts server.properties, the certificates and the log's configuration into the folder.
 func (s *Server) write(o Options) error {
 	var err error
-	for _, port := range []*int{&s.plain, &s.sasl, &s.controller} {
+	for _, port := range []*int{&s.plain, &s.sasl, &s.controller, &s.proxied} {
 		if *port, err = childproc.FreePort(); err != nil {
 			return err
 		}
@@ -35,6 +35,11 @@ func (s *Server) write(o Options) error {
 	if o.ACLs {
 		props["authorizer.class.name"] = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
 		props["super.users"] = "User:ANONYMOUS"
+	}
+	if o.Proxy != "" {
+		props["listeners"] += ",PROXIED://" + addr(s.proxied)
+		props["advertised.listeners"] += ",PROXIED://" + o.Proxy
+		props["listener.security.protocol.map"] += ",PROXIED:PLAINTEXT"
 	}
 	maps.Copy(props, o.Settings)
 	var text strings.Builder

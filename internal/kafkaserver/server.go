@@ -31,16 +31,19 @@ type Options struct {
 	// ACLs turns the authorizer on: Username may then do only what is granted. Clients of the
 	// plaintext listener stay super users and do the granting.
 	ACLs bool
+	// Proxy is the address of a proxy, "" for none: the broker then has one more plaintext listener,
+	// ProxiedAddr, and names the proxy's address to its clients. The proxy passes on to ProxiedAddr.
+	Proxy string
 }
 
 // Server is one broker with its data. Its methods are not safe for concurrent use, except those
 // that only return what it was started with.
 type Server struct {
-	folder                  *childproc.Folder
-	dir                     string // the folder's path
-	java, jars              string
-	plain, sasl, controller int
-	proc                    *childproc.Process
+	folder                           *childproc.Folder
+	dir                              string // the folder's path
+	java, jars                       string
+	plain, sasl, controller, proxied int
+	proc                             *childproc.Process
 }
 
 // Start makes a data folder and starts a broker on it. It blocks until the broker answers clients
@@ -198,6 +201,9 @@ func (s *Server) Addr() string { return addr(s.plain) }
 
 // SASLAddr is the SASL_SSL listener. Its certificate names localhost and 127.0.0.1.
 func (s *Server) SASLAddr() string { return addr(s.sasl) }
+
+// ProxiedAddr is the listener whose clients are told the address of Options.Proxy.
+func (s *Server) ProxiedAddr() string { return addr(s.proxied) }
 
 // CAFile is the PEM file of the authority that signed the broker's certificate.
 func (s *Server) CAFile() string { return s.path("ca.pem") }
