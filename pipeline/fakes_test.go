@@ -323,6 +323,7 @@ type rig struct {
 	source *fakeSource
 	sink   *fakeSink
 	store  *fakeStore
+	p      *Pipeline
 	stop   context.CancelFunc
 	ended  chan error
 }
@@ -343,7 +344,7 @@ func (r *rig) start(t *testing.T, script ...tx) *rig {
 	log := slog.New(slog.DiscardHandler)
 	p := New(Config{Name: "shop", Run: "r1", CreateSlot: true, StartTimeout: time.Minute}, r.source, r.sink, r.store, log, nil)
 	ctx, cancel := context.WithCancel(context.Background())
-	r.stop, r.ended = cancel, make(chan error, 1)
+	r.p, r.stop, r.ended = p, cancel, make(chan error, 1)
 	go func() { r.ended <- p.Run(ctx) }() // ends with stop or by an error
 	t.Cleanup(cancel)
 	return r

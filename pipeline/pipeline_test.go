@@ -256,6 +256,39 @@ func TestAnInstanceThatWasReplacedMeanwhileStops(t *testing.T) {
 	})
 }
 
+// An instance that had nothing to save is not told by the brokers that it was replaced.
+func TestAnIdleInstanceThatWasReplacedStopsWhileItWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{source: newFakeSource(tx{0x100, 0x120, 1})}
+		r.store = &fakeStore{record: &checkpoint.Record{Version: 1, Origin: origin, Timeline: 1, Fingerprint: "f1"}}
+		r.start(t)
+		time.Sleep(time.Second)
+		r.source.mu.Lock()
+		r.source.busy = true
+		r.source.mu.Unlock()
+		r.source.breakRun <- fault.New(fault.PostgresUnavailable, "stream", errors.New("EOF"), "")
+		time.Sleep(time.Minute)
+		select {
+		case err := <-r.ended:
+			t.Fatalf("ended with %v, though nobody has written", err)
+		default:
+		}
+		if state := r.p.Status().State; state != Standby {
+			t.Errorf("the state is %s", state)
+		}
+		acquired := r.store.acquired
+		r.store.mu.Lock()
+		r.store.record.Instance, r.store.record.End = "another", 0x900
+		r.store.mu.Unlock()
+		if err := <-r.ended; fault.ExitCode(err) != 5 {
+			t.Fatalf("ended with %v", err)
+		}
+		if r.store.acquired != acquired {
+			t.Error("it shut its successor out")
+		}
+	})
+}
+
 func TestAStopWithoutAcknowledgementsSaysWhatComesAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &rig{sink: newFakeSink()}

@@ -20,6 +20,9 @@ import (
 // successor lives.
 const fencedWait = 5 * time.Second
 
+// successorEvery is how often an instance that waits for its slot looks whether it was replaced.
+const successorEvery = 2 * time.Second
+
 // stream keeps a connection to the source, one after the other, until ctx ends. Once work has
 // ended, no new connection is made.
 func (p *Pipeline) stream(ctx, work context.Context) error {
@@ -80,7 +83,9 @@ func (p *Pipeline) session(ctx, work context.Context, log *slog.Logger, streamin
 	return err
 }
 
-// start takes the slot. An instance that was fenced does not wait for it: its successor has it.
+// start takes the slot. While it waits for it, an instance that has worked before looks whether another
+// one has gone on meanwhile: then it has been replaced, and ends. One that was fenced does not wait for
+// long: its successor has the slot.
 func (p *Pipeline) start(ctx context.Context) (event.Server, error) {
 	p.claim.mu.Lock()
 	fenced := p.claim.fenced
@@ -90,11 +95,49 @@ func (p *Pipeline) start(ctx context.Context) (event.Server, error) {
 		ctx, cancel = context.WithTimeout(ctx, fencedWait)
 		defer cancel()
 	}
-	srv, err := p.source.Start(ctx, func() { p.status.set(Standby) })
-	if fenced && fault.Is(err, fault.SlotBusy) {
+	ctx, leave := context.WithCancelCause(ctx)
+	var watching sync.WaitGroup
+	srv, err := p.source.Start(ctx, func() {
+		p.status.set(Standby)
+		if p.isClaimed() {
+			watching.Go(func() { p.watchSuccessor(ctx, leave) }) // ends with ctx, below
+		}
+	})
+	replaced := context.Cause(ctx)
+	leave(nil)
+	watching.Wait()
+	switch {
+	case err == nil:
+		return srv, nil
+	case fault.Is(replaced, fault.Fenced):
+		return srv, replaced
+	case fenced && fault.Is(err, fault.SlotBusy):
 		return srv, takenOver(err)
 	}
 	return srv, err
+}
+
+// watchSuccessor looks into the store, which shuts nobody out, until ctx ends or the newest record is
+// another instance's: then it calls leave. A store that is away is asked again.
+func (p *Pipeline) watchSuccessor(ctx context.Context, leave context.CancelCauseFunc) {
+	tick := time.NewTicker(successorEvery)
+	defer tick.Stop()
+	for {
+		if rec, err := p.store.Load(ctx); err == nil {
+			p.claim.mu.Lock()
+			err = p.stillOurs(rec)
+			p.claim.mu.Unlock()
+			if fault.Is(err, fault.Fenced) {
+				leave(err)
+				return
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // shutOut is why a connection ends after a save that was refused to this writer, or whose outcome is

@@ -121,8 +121,9 @@ func (o *operated) refused(command, code string) {
 
 // shown is what checkpoint show --json says, as far as tests need it.
 type shown struct {
-	Start struct{ Verdict, From, Code string }
-	Slot  struct {
+	Start      struct{ Verdict, From, Code string }
+	Checkpoint struct{ Instance string }
+	Slot       struct {
 		Active    bool
 		Confirmed string `json:"confirmed_flush_lsn"`
 	}
