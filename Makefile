@@ -6,8 +6,10 @@ GO      ?= go
 TOOL     = $(GO) tool -modfile=.ci/tools/go.mod
 FUZZTIME ?= 10s
 KILLS    ?= 50
+HOURS    ?=
+FAULTS   ?= $(if $(HOURS),,kill -9=$(KILLS))
 
-.PHONY: help build test check lint vulncheck fuzz-smoke secure matrix large huge soak bench
+.PHONY: help build test check lint vulncheck fuzz-smoke secure matrix faults large huge soak bench
 
 help: ## show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,13 +41,17 @@ matrix: ## the tests that talk to Postgres, on 14 to 18
 	.ci/matrix
 
 large: ## 1,200,000 rows, each once, and two minutes without Kafka
-	WALFERRY_LARGE=1 WALFERRY_OUTAGE=2m $(GO) test -count=1 -v -timeout 30m -run 'TestLarge|TestOutage' ./internal/e2e
+	WALFERRY_LARGE=1 WALFERRY_OUTAGE=2m $(GO) test -count=1 -v -timeout 30m -run 'TestLarge|TestFault39_Outage' ./internal/e2e
 
 huge: ## one transaction of 10 GB, with 5 kill -9 within it
-	WALFERRY_HUGE=10 $(GO) test -count=1 -v -timeout 90m -run TestHuge ./internal/e2e
+	WALFERRY_HUGE=10 $(GO) test -count=1 -v -timeout 90m -run TestFault24_Huge ./internal/e2e
 
-soak: ## kill -9 under load and while starting, KILLS times each
-	WALFERRY_DELIVERY=both WALFERRY_KILLS=$(KILLS) $(GO) test -count=1 -v -timeout 30m -run 'TestKill9|TestKilledWhileStarting' ./internal/e2e
+faults: ## every nemesis once, every fail point, and the tests in which a timeout must run out
+	WALFERRY_LONG=1 WALFERRY_FAILPOINTS=1 WALFERRY_FAULTS='each=1' $(GO) test -count=1 -timeout 30m -run 'Fault|TestSoak' ./internal/e2e
+
+soak: ## KILLS kill -9 under load and while starting, or every nemesis for HOURS, or FAULTS; then a summary
+	WALFERRY_DELIVERY=$${WALFERRY_DELIVERY:-$(if $(HOURS),exactly_once,both)} WALFERRY_HOURS='$(HOURS)' WALFERRY_FAULTS='$(FAULTS)' WALFERRY_KILLS=$(KILLS) \
+		$(GO) test -count=1 -v -timeout 0 -run '$(if $(HOURS),,TestFault02_KilledWhileStarting|)TestSoak' ./internal/e2e
 
 bench: ## drain a backlog beside pg_recvlogical, about a minute; see docs/benchmarks.md
 	cd bench && $(GO) run .

@@ -27,6 +27,9 @@ type Load struct {
 	Workers int
 	// Pause is the mean rest of a connection between two transactions; none if zero.
 	Pause time.Duration
+	// Rush is the number of further connections that make changes in numbers: short transactions on
+	// keys of their own, in one round trip each.
+	Rush int
 
 	begun atomic.Int64
 }
@@ -40,9 +43,12 @@ const keys = 40
 // Run makes transactions until ctx ends, which is its normal end and no error.
 func (l *Load) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	for i := range l.Workers {
+	for i := range l.Workers + l.Rush {
 		g.Go(func() error {
 			w := &worker{load: l, rng: rand.New(rand.NewPCG(l.Seed, uint64(i)))} //nolint:gosec // to be repeatable
+			if i >= l.Workers {
+				w.from = 1000 * i
+			}
 			return w.run(ctx)
 		})
 	}
@@ -56,6 +62,7 @@ func (l *Load) Begun() int64 { return l.begun.Load() }
 type worker struct {
 	load *Load
 	rng  *rand.Rand
+	from int // the first of its own keys, for one that rushes; 0 otherwise
 }
 
 func (w *worker) run(ctx context.Context) error {
@@ -113,6 +120,9 @@ func (w *worker) whole(ctx context.Context, conn *pgx.Conn) error {
 // load itself is wrong; conflicts with other connections are none.
 func (w *worker) transaction(ctx context.Context, conn *pgx.Conn) error {
 	w.load.begun.Add(1)
+	if w.from > 0 {
+		return w.tell(ctx, conn, w.rush())
+	}
 	statements := []string{"BEGIN"}
 	for range 1 + w.rng.IntN(5) {
 		switch {
@@ -131,6 +141,11 @@ func (w *worker) transaction(ctx context.Context, conn *pgx.Conn) error {
 	} else {
 		statements = append(statements, "COMMIT")
 	}
+	return w.tell(ctx, conn, statements...)
+}
+
+// tell runs statements that make up a transaction.
+func (w *worker) tell(ctx context.Context, conn *pgx.Conn, statements ...string) error {
 	for _, sql := range statements {
 		_, err := conn.Exec(ctx, sql)
 		if err == nil {
@@ -146,6 +161,22 @@ func (w *worker) transaction(ctx context.Context, conn *pgx.Conn) error {
 		return err
 	}
 	return nil
+}
+
+// rush is a whole transaction in one message, on keys that nobody else writes.
+func (w *worker) rush() string {
+	first := w.from + w.rng.IntN(keys)
+	last := first + w.rng.IntN(20)
+	upsert := fmt.Sprintf(`INSERT INTO public.accounts SELECT g, 0, g, true, NULL, NULL, 'rush' FROM generate_series(%d, %d) g
+		ON CONFLICT (id) DO UPDATE SET v = accounts.v + 1`, first, last)
+	switch w.rng.IntN(8) {
+	case 0:
+		return upsert // without BEGIN: the statement is the transaction
+	case 1:
+		return fmt.Sprintf("BEGIN; DELETE FROM public.accounts WHERE id BETWEEN %d AND %d; %s; COMMIT", first, first+3, upsert)
+	default:
+		return fmt.Sprintf("BEGIN; %s; UPDATE public.accounts SET amount = %s WHERE id = %d; COMMIT", upsert, w.amount(), first)
+	}
 }
 
 // statement is one random statement.

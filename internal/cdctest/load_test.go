@@ -23,7 +23,7 @@ func TestTruthIsTrue(t *testing.T) {
 		t.Fatal(err)
 	}
 	const seed = 1
-	load := Load{DSN: db.DSN(), Seed: seed, Workers: 4}
+	load := Load{DSN: db.DSN(), Seed: seed, Workers: 4, Rush: 1}
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	if err := load.Run(ctx); err != nil {

@@ -64,12 +64,6 @@ func (r *Reader) Partitions(ctx context.Context) (map[string]int, error) {
 func (r *Reader) Read(ctx context.Context, note func(Record), done func() bool) error {
 	for !done() {
 		fetches := r.client.PollFetches(ctx)
-		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("read the topics: %w", context.Cause(ctx))
-		}
-		if err := fetches.Err(); err != nil {
-			return fmt.Errorf("read the topics: %w", err)
-		}
 		fetches.EachRecord(func(rec *kgo.Record) {
 			if r.next[rec.Topic] == nil {
 				r.next[rec.Topic] = make(map[int32]int64)
@@ -79,6 +73,13 @@ func (r *Reader) Read(ctx context.Context, note func(Record), done func() bool) 
 				note(Record{Topic: rec.Topic, Partition: rec.Partition, Key: rec.Key, Value: rec.Value, Pos: header(rec, "pos")})
 			}
 		})
+		// What was fetched is noted in any case: it does not come again.
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("read the topics: %w", context.Cause(ctx))
+		}
+		if err := fetches.Err(); err != nil {
+			return fmt.Errorf("read the topics: %w", err)
+		}
 	}
 	return nil
 }
@@ -110,6 +111,24 @@ func (r *Reader) reached(ends kadm.ListedOffsets, err error) (func() bool, error
 		})
 		return reached
 	}, nil
+}
+
+// Forget deletes what has been read from the topics, so that a long run needs little room.
+func (r *Reader) Forget(ctx context.Context) error {
+	upTo := make(kadm.Offsets)
+	for topic, partitions := range r.next {
+		for partition, offset := range partitions {
+			upTo.Add(kadm.Offset{Topic: topic, Partition: partition, At: offset})
+		}
+	}
+	done, err := r.admin.DeleteRecords(ctx, upTo)
+	if err == nil {
+		err = done.Error()
+	}
+	if err != nil {
+		return fmt.Errorf("delete what has been read: %w", err)
+	}
+	return nil
 }
 
 // Close releases the connections.

@@ -32,13 +32,19 @@ type Record struct {
 //   - Repeats: a record that arrives again is the same to the byte. Where repeats are not allowed
 //     there is none.
 //
-// Methods are not safe for concurrent use.
+// A run that is too long for one truth is judged in rounds; see Next. Methods are not safe for
+// concurrent use.
 type Validator struct {
+	pipeline       string
 	repeatsAllowed bool
 	expected       map[recordID]*expectation
 	chains         map[chainID]*chain
 	missing        int
 	repeats        int
+	reordered      int
+
+	newest event.LSN // the highest commit position that was seen
+	floor  event.LSN // the highest of the rounds before
 
 	commits    map[uint32]event.LSN // of each transaction that was seen
 	xids       map[event.LSN]uint32
@@ -89,21 +95,32 @@ const maxFailures = 20
 // topics. The pipeline must run with the default topic names and tombstones.
 func NewValidator(truth []Change, pipeline string, partitions map[string]int, repeatsAllowed bool) *Validator {
 	v := &Validator{
+		pipeline:       pipeline,
 		repeatsAllowed: repeatsAllowed,
-		expected:       make(map[recordID]*expectation, len(truth)),
 		chains:         make(map[chainID]*chain),
-		commits:        make(map[uint32]event.LSN),
-		xids:           make(map[event.LSN]uint32),
 		partitions:     make(map[partitionID]event.Position),
 		parts:          make(map[partitionID]int),
 		seed:           maphash.MakeSeed(),
 	}
+	v.Next(truth, partitions)
+	return v
+}
+
+// Next begins another round, with what was committed since the one before: of that everything has
+// arrived. Order and partitions are judged across rounds, and what comes from an earlier one is a
+// repeat.
+func (v *Validator) Next(truth []Change, partitions map[string]int) {
+	v.floor = v.newest
+	v.expected = make(map[recordID]*expectation, len(truth))
+	v.commits, v.xids = make(map[uint32]event.LSN), make(map[event.LSN]uint32)
+	for _, ch := range v.chains {
+		ch.records, ch.next = nil, 0
+	}
 	for i := range truth {
 		c := &truth[i]
-		v.expect(c, Topic(pipeline, c.Schema, c.Table), partitions)
+		v.expect(c, Topic(v.pipeline, c.Schema, c.Table), partitions)
 	}
 	v.missing = len(v.expected)
-	return v
 }
 
 // Topic is the default name of a table's topic.
@@ -172,6 +189,13 @@ func (v *Validator) Note(r Record) {
 		v.fail(r, "%v", err)
 		return
 	}
+	if pos.Commit <= v.floor {
+		v.repeats++
+		if !v.repeatsAllowed {
+			v.fail(r, "repeated, from an earlier round")
+		}
+		return
+	}
 	var val value
 	if r.Value != nil {
 		if err := json.Unmarshal(r.Value, &val); err != nil {
@@ -195,6 +219,7 @@ func (v *Validator) Note(r Record) {
 	if v.repeated(r, e) {
 		return
 	}
+	v.newest = max(v.newest, pos.Commit)
 	v.order(r, e, pos)
 	if r.Value != nil {
 		v.content(r, e, &val)
@@ -239,6 +264,7 @@ func (v *Validator) repeated(r Record, e *expectation) bool {
 func (v *Validator) order(r Record, e *expectation, pos event.Position) {
 	id := partitionID{r.Topic, r.Partition}
 	if last := v.partitions[id]; pos.Compare(last) < 0 || pos == last && e.part <= v.parts[id] {
+		v.reordered++
 		v.fail(r, "arrived for the first time after position %s:%d in its partition", last, v.parts[id])
 	}
 	v.partitions[id], v.parts[id] = pos, e.part
@@ -255,6 +281,7 @@ func (v *Validator) order(r Record, e *expectation, pos event.Position) {
 	ch.partition = r.Partition
 	if e.at != ch.next {
 		want := ch.records[ch.next]
+		v.reordered++
 		v.fail(r, "number %d of its key arrived, number %d (%s of transaction %d, %d:%d) did not", e.at, ch.next, opName(want.op), want.change.XID, want.change.Seq, want.part)
 	}
 	ch.next = e.at + 1
@@ -319,11 +346,14 @@ func (v *Validator) fail(r Record, format string, args ...any) {
 // Missing is how many records have not arrived yet. At 0 everything is there.
 func (v *Validator) Missing() int { return v.missing }
 
-// Expected is how many records there must be, repeats apart.
+// Expected is how many records there must be in this round, repeats apart.
 func (v *Validator) Expected() int { return len(v.expected) }
 
-// Repeats is how many records arrived again.
+// Repeats is how many records arrived again, over all rounds.
 func (v *Validator) Repeats() int { return v.repeats }
+
+// Reordered is how many first arrivals came too early or too late, over all rounds.
+func (v *Validator) Reordered() int { return v.reordered }
 
 // Failures says where the promise was broken, including what is still missing; it is empty when the
 // promise holds.

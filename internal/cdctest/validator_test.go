@@ -131,6 +131,42 @@ func TestRepeatsAllowed(t *testing.T) {
 	}
 }
 
+// TestRounds judges a history in two halves: what comes again in the second half, and what goes to another
+// partition than in the first, is noticed.
+func TestRounds(t *testing.T) {
+	all := truth()
+	first, second := publish(t, all[:6]), publish(t, all[6:])
+	begin := func(repeats bool) *Validator {
+		v := judge(all[:6], first, repeats)
+		v.Next(all[6:], map[string]int{"p.public.accounts": parts, "p.public.journal": parts})
+		return v
+	}
+	v := begin(false)
+	for _, r := range second {
+		v.Note(r)
+	}
+	if f := v.Failures(); len(f) != 0 || v.Missing() != 0 {
+		t.Fatalf("%d missing:\n%s", v.Missing(), strings.Join(f, "\n"))
+	}
+	for repeats, failures := range map[bool]int{false: 1, true: 0} {
+		v := begin(repeats)
+		for _, r := range append(first[2:3:3], second...) {
+			v.Note(r)
+		}
+		if n := len(v.Failures()); n != failures || v.Repeats() != 1 {
+			t.Errorf("repeats allowed %t: %d failures, %d repeats", repeats, n, v.Repeats())
+		}
+	}
+	v = begin(false)
+	for _, r := range second {
+		r.Partition = (r.Partition + 1) % parts
+		v.Note(r)
+	}
+	if len(v.Failures()) == 0 {
+		t.Error("keys that move between rounds are not noticed")
+	}
+}
+
 // TestBroken breaks each part of the promise and wants to be told.
 func TestBroken(t *testing.T) {
 	const insert1, insert2, journal1, update1, update1b, journal2, keyDelete, keyTombstone, keyNew, delete1, tombstone1, truncate0, insert1b = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 14

@@ -47,6 +47,16 @@ func (v *Visibility) Watch(ctx context.Context, r *Reader) {
 	}
 }
 
+// Rest reads what is left in the topics after Watch has ended, so that another watcher can go on
+// behind it. It is not judged.
+func (v *Visibility) Rest(ctx context.Context, r *Reader) error {
+	end, err := r.End(ctx)
+	if err != nil {
+		return err
+	}
+	return r.Read(ctx, v.note, end)
+}
+
 // round returns the transactions that were seen since the last round.
 func (v *Visibility) round() []*sight {
 	round := v.fresh

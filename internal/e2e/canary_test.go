@@ -242,19 +242,6 @@ func spellings(canary string) []string {
 	}
 }
 
-// ended waits until walferry ends by itself.
-func (a *aviary) ended(code int) {
-	a.t.Helper()
-	select {
-	case <-a.walferry.Done():
-	case <-time.After(patience):
-		a.t.Fatal("still running")
-	}
-	if got := a.walferry.ExitCode(); got != code {
-		a.t.Errorf("exit code %d, want %d", got, code)
-	}
-}
-
 // TestCanaries plants canaries in passwords, keys and values, and searches everything that walferry
 // shows for them, when all is well and in each way to fail that has a row or a password at hand.
 func TestCanaries(t *testing.T) {

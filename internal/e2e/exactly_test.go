@@ -32,10 +32,10 @@ func TestFault38_BrokerKilled(t *testing.T) {
 	})
 }
 
-// TestLargeTransactionIsSplit sends one transaction that is many times larger than a Kafka
+// TestFault24_LargeTransactionIsSplit sends one transaction that is many times larger than a Kafka
 // transaction may be, and kills walferry within it: the next start goes on behind the
 // last part that was committed, the records say where the parts end, and nothing comes again.
-func TestLargeTransactionIsSplit(t *testing.T) {
+func TestFault24_LargeTransactionIsSplit(t *testing.T) {
 	const rows, maxRows, deaths = 60_000, 2_000, 2
 	r := bareRig(t, pgtest.Shared(t), kafkatest.Shared(t))
 	r.delivery = exactlyOnce

@@ -45,7 +45,7 @@ var points = map[string]map[failpoint.Point]int{
 }
 
 // TestFault02_FailPoints dies at each named place between the reading of a byte and the confirmation,
-// and while starting and stopping: WALFERRY_FAILPOINTS times at each, once by default.
+// and while starting and stopping: once at each, or WALFERRY_FAILPOINTS times and under every delivery.
 func TestFault02_FailPoints(t *testing.T) {
 	t.Parallel()
 	rounds := 1
@@ -55,7 +55,7 @@ func TestFault02_FailPoints(t *testing.T) {
 		if rounds, err = strconv.Atoi(env); err != nil {
 			t.Fatalf("WALFERRY_FAILPOINTS: %v", err)
 		}
-		ways = append(ways, toFile)
+		ways = []string{exactlyOnce, atLeastOnce, toFile}
 	}
 	for _, way := range ways {
 		for round := range rounds {

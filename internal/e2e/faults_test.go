@@ -13,8 +13,8 @@ import (
 	"github.com/walferry/walferry/internal/pgtest"
 )
 
-// TestStopAndGoOn stops walferry in order under load, twice: nothing is lost and nothing repeated.
-func TestStopAndGoOn(t *testing.T) {
+// TestFault03_StopAndGoOn stops walferry in order under load, twice: nothing is lost and nothing repeated.
+func TestFault03_StopAndGoOn(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, d string) {
 		r := newRig(t, pgtest.Shared(t), kafkatest.Shared(t), d)
@@ -30,9 +30,9 @@ func TestStopAndGoOn(t *testing.T) {
 	})
 }
 
-// TestKilledWhileStarting kills the first starts at random moments, between any two steps of
+// TestFault02_KilledWhileStarting kills the first starts at random moments, between any two steps of
 // making publication, topics, checkpoint and slot; a later start goes on from there.
-func TestKilledWhileStarting(t *testing.T) {
+func TestFault02_KilledWhileStarting(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, d string) {
 		r := newRig(t, pgtest.Shared(t), kafkatest.Shared(t), d)
@@ -47,8 +47,8 @@ func TestKilledWhileStarting(t *testing.T) {
 	})
 }
 
-// TestKill9 kills walferry at random moments under load.
-func TestKill9(t *testing.T) {
+// TestFault01_Kill9 kills walferry at random moments under load.
+func TestFault01_Kill9(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, d string) {
 		r := newRig(t, pgtest.Shared(t), kafkatest.Shared(t), d)
@@ -76,9 +76,9 @@ func kills(t *testing.T) int {
 	return n
 }
 
-// TestWalsenderTerminated takes the connection away under load: the process knows what it has
+// TestFault06_WalsenderTerminated takes the connection away under load: the process knows what it has
 // written, so it repeats nothing.
-func TestWalsenderTerminated(t *testing.T) {
+func TestFault06_WalsenderTerminated(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, d string) {
 		r := newRig(t, pgtest.Shared(t), kafkatest.Shared(t), d)
@@ -95,9 +95,9 @@ func TestWalsenderTerminated(t *testing.T) {
 	})
 }
 
-// TestPostgresCrash takes Postgres away in each way under load. After a crash the slot is at an
+// TestFault07_PostgresCrash takes Postgres away in each way under load. After a crash the slot is at an
 // older position and the server sends again what was acknowledged; the process drops it.
-func TestPostgresCrash(t *testing.T) {
+func TestFault07_PostgresCrash(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, d string) {
 		pg := pgtest.Start(t, pgserver.Options{})
@@ -118,9 +118,9 @@ func TestPostgresCrash(t *testing.T) {
 	})
 }
 
-// TestBrokerRestart stops and kills the broker under load. The producer is idempotent: what it
+// TestFault38_BrokerRestart stops and kills the broker under load. The producer is idempotent: what it
 // sends again is written once.
-func TestBrokerRestart(t *testing.T) {
+func TestFault38_BrokerRestart(t *testing.T) {
 	each(t, func(t *testing.T, d string) {
 		broker := harmed(t)
 		r := newRig(t, pgtest.Shared(t), broker, d)
@@ -139,9 +139,9 @@ func TestBrokerRestart(t *testing.T) {
 	})
 }
 
-// TestPostgresStopsFastWhileKafkaIsAway: a client that holds acknowledgements back must not hold
+// TestFault08_PostgresStopsFastWhileKafkaIsAway: a client that holds acknowledgements back must not hold
 // up a fast shutdown of the server.
-func TestPostgresStopsFastWhileKafkaIsAway(t *testing.T) {
+func TestFault08_PostgresStopsFastWhileKafkaIsAway(t *testing.T) {
 	each(t, func(t *testing.T, d string) {
 		pg := pgtest.Start(t, pgserver.Options{})
 		broker := harmed(t)

@@ -16,10 +16,10 @@ import (
 	"github.com/walferry/walferry/internal/pgtest"
 )
 
-// TestHuge sends one transaction of as many gigabytes as WALFERRY_HUGE says, of rows of 2 kB, and
+// TestFault24_Huge sends one transaction of as many gigabytes as WALFERRY_HUGE says, of rows of 2 kB, and
 // kills walferry five times within it. Exactly once, each row arrives once, in order per partition,
 // and walferry stays small. It needs four times as much room on the disk; `make huge` asks for it.
-func TestHuge(t *testing.T) {
+func TestFault24_Huge(t *testing.T) {
 	size, err := strconv.ParseFloat(os.Getenv("WALFERRY_HUGE"), 64)
 	if err != nil {
 		t.Skip("set WALFERRY_HUGE=10 (gigabytes) to run it")

@@ -81,6 +81,71 @@ func TestFault05_ZombieIsFenced(t *testing.T) {
 	})
 }
 
+// TestFault05_FrozenBeyondEveryTimeout is the zombie without any help: the server gives it up by its own
+// wal_sender_timeout of 60 s, and a waiting instance takes over.
+func TestFault05_FrozenBeyondEveryTimeout(t *testing.T) {
+	long(t)
+	t.Parallel()
+	each(t, func(t *testing.T, d string) {
+		r := newRig(t, pgtest.Shared(t), kafkatest.Shared(t), d)
+		r.started()
+		r.load()
+		r.caughtUp()
+		first, zombie := r.walsender(), r.walferry
+		if err := zombie.Pause(); err != nil {
+			t.Fatal(err)
+		}
+		froze := time.Now()
+		r.walferry = r.instance()
+		r.start()
+		r.handedOver(first)
+		t.Logf("taken over after %s", time.Since(froze).Round(time.Second))
+		r.caughtUp()
+		if err := zombie.Continue(); err != nil {
+			t.Fatal(err)
+		}
+		r.fencedOrWaiting(zombie)
+		r.caughtUp()
+		r.verify(true)
+	})
+}
+
+// TestFault40_TransactionTimedOut freezes walferry within an open Kafka transaction until the brokers
+// have given that up, and wakes it up: nobody took over, so it claims anew and goes on, and what was
+// given up comes once.
+func TestFault40_TransactionTimedOut(t *testing.T) {
+	long(t)
+	t.Parallel()
+	r := newRig(t, pgtest.Shared(t), kafkatest.Shared(t), exactlyOnce)
+	admin := r.broker.Admin()
+	ongoing := func(ctx context.Context) bool {
+		states, err := admin.DescribeTransactions(ctx, "walferry."+r.name)
+		return err == nil && states["walferry."+r.name].State == "Ongoing"
+	}
+	r.started()
+	r.load()
+	r.eventually("walferry is frozen within a transaction", func(ctx context.Context) bool {
+		if err := r.walferry.Pause(); err != nil {
+			t.Fatal(err)
+		}
+		if ongoing(ctx) {
+			return true
+		}
+		if err := r.walferry.Continue(); err != nil {
+			t.Fatal(err)
+		}
+		return false
+	})
+	froze := time.Now()
+	r.eventually("the brokers give the transaction up", func(ctx context.Context) bool { return !ongoing(ctx) })
+	t.Logf("given up after %s", time.Since(froze).Round(time.Second))
+	if err := r.walferry.Continue(); err != nil {
+		t.Fatal(err)
+	}
+	r.caughtUp()
+	r.verify(false)
+}
+
 // fencedOrWaiting waits until a zombie has noticed: it ends with exit code 5, or waits for the slot.
 func (r *rig) fencedOrWaiting(zombie *cdctest.Process) {
 	r.t.Helper()

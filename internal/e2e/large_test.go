@@ -73,9 +73,9 @@ func (r *rig) memory(what string) string {
 	return "unknown"
 }
 
-// TestOutage pauses Kafka under load for the duration in WALFERRY_OUTAGE: memory stays flat, the
+// TestFault39_Outage pauses Kafka under load for the duration in WALFERRY_OUTAGE: memory stays flat, the
 // server is answered, a fast shutdown of it is quick, and everything arrives afterwards.
-func TestOutage(t *testing.T) {
+func TestFault39_Outage(t *testing.T) {
 	outage, err := time.ParseDuration(os.Getenv("WALFERRY_OUTAGE"))
 	if err != nil {
 		t.Skip("set WALFERRY_OUTAGE=2m to run it")

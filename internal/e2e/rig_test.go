@@ -34,6 +34,11 @@ type rig struct {
 	seed uint64
 	rng  *rand.Rand // of seed: where and when faults happen
 
+	rush int // of the load, none by default
+
+	loaded time.Duration // how long the newest load ran
+
+	watcher   *cdctest.Reader     // of watched
 	watched   *cdctest.Visibility // under exactly_once, once there is load
 	stopWatch func()
 }
@@ -243,21 +248,24 @@ func (r *rig) watch() {
 	if r.watched != nil || r.delivery != exactlyOnce {
 		return
 	}
-	reader, err := cdctest.NewReader([]string{r.broker.Addr()}, cdctest.Topics(r.name))
-	if err != nil {
-		r.t.Fatal(err)
+	if r.watcher == nil {
+		var err error
+		if r.watcher, err = cdctest.NewReader([]string{r.broker.Addr()}, cdctest.Topics(r.name)); err != nil {
+			r.t.Fatal(err)
+		}
+		r.t.Cleanup(r.watcher.Close)
 	}
-	r.watched = cdctest.NewVisibility()
+	watched := cdctest.NewVisibility()
+	r.watched = watched
 	ctx, cancel := context.WithCancel(r.t.Context())
 	done := make(chan struct{})
 	go func() { // stopWatch ends it and waits
 		defer close(done)
-		r.watched.Watch(ctx, reader)
+		watched.Watch(ctx, r.watcher)
 	}()
 	r.stopWatch = func() {
 		cancel()
 		<-done
-		reader.Close()
 		r.stopWatch = func() {}
 	}
 	r.t.Cleanup(func() { r.stopWatch() })
@@ -267,7 +275,7 @@ func (r *rig) watch() {
 func (r *rig) load() {
 	r.t.Helper()
 	r.watch()
-	load := &cdctest.Load{DSN: r.db.DSN(), Seed: r.seed, Workers: 4, Pause: 5 * time.Millisecond}
+	load := &cdctest.Load{DSN: r.db.DSN(), Seed: r.seed, Workers: 4, Rush: r.rush, Pause: 5 * time.Millisecond}
 	if env := os.Getenv("WALFERRY_PAUSE"); env != "" {
 		var err error
 		if load.Pause, err = time.ParseDuration(env); err != nil {
@@ -275,6 +283,7 @@ func (r *rig) load() {
 		}
 	}
 	ctx, cancel := context.WithCancel(r.t.Context())
+	began := time.Now()
 	done := make(chan error, 1)
 	go func() { done <- load.Run(ctx) }() // endLoad ends it and waits
 	r.stopLoad = func() {
@@ -282,6 +291,7 @@ func (r *rig) load() {
 		if err := <-done; err != nil {
 			r.t.Errorf("the load: %v", err)
 		}
+		r.loaded = time.Since(began)
 		r.t.Logf("%d transactions", load.Begun())
 		r.stopLoad = func() {}
 	}
