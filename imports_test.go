@@ -26,7 +26,7 @@ var arrows = map[string][]string{
 	"monitor":              {"event", "fault"},
 	"checkpoint":           {"event", "fault", "internal/broker", "internal/failpoint"},
 	"replication/pgoutput": {"event", "fault"},
-	"replication":          {"event", "fault", "vault", "replication/pgoutput", "internal/failpoint"},
+	"replication":          {"event", "fault", "vault", "replication/pgoutput", "internal/doctor", "internal/failpoint"},
 	"sink/encode":          {"event", "fault"},
 	"sink":                 {"event", "fault", "vault", "sink/encode", "internal/broker", "internal/failpoint"},
 	"pipeline":             {"event", "fault", "checkpoint", "internal/failpoint"},
@@ -34,7 +34,8 @@ var arrows = map[string][]string{
 	"config": {
 		"event", "fault", "vault", "checkpoint", "monitor", "replication", "sink", "sink/encode", "internal/broker", "pipeline",
 	},
-	"internal/broker":    {"event", "fault", "vault", "internal/failpoint"},
+	"internal/broker":    {"event", "fault", "vault", "internal/doctor", "internal/failpoint"},
+	"internal/doctor":    {"fault"},
 	"internal/failpoint": {},
 	// Servers on this machine, for the demo and for tests.
 	"internal/cachedir":    {},

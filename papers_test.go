@@ -148,3 +148,36 @@ func read(t *testing.T, file string) string {
 	}
 	return string(b)
 }
+
+// docs/doctor.md lists the findings of the code, and nothing else.
+func TestDoctorPage(t *testing.T) {
+	inCode := map[string]bool{}
+	literal := regexp.MustCompile(`(?m)(?:const (?:id|name)(?:, op)? = |ID: |\.ok\(|FromFault\(|Skipped\(|^\t\t\{|\{\{|\}, \{)"([a-z]+(?:_[a-z]+)*)"`)
+	for _, pattern := range []string{"replication/diagnose*.go", "internal/broker/diagnose.go"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %v", pattern, err)
+		}
+		for _, f := range files {
+			if strings.HasSuffix(f, "_test.go") {
+				continue
+			}
+			for _, m := range literal.FindAllStringSubmatch(read(t, f), -1) {
+				inCode[m[1]] = true
+			}
+		}
+	}
+	_, page, _ := strings.Cut(read(t, "docs/doctor.md"), "## Findings: Postgres")
+	documented := map[string]bool{}
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\|").FindAllStringSubmatch(page, -1) {
+		documented[m[1]] = true
+		if !inCode[m[1]] {
+			t.Errorf("docs/doctor.md has %s, the code does not", m[1])
+		}
+	}
+	for id := range inCode {
+		if !documented[id] {
+			t.Errorf("docs/doctor.md lacks %s", id)
+		}
+	}
+}

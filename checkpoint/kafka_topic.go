@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/walferry/walferry/fault"
+	"github.com/walferry/walferry/internal/broker"
 )
 
 // topicConfig keeps the topic small: segments of the least size that brokers take are compacted
@@ -21,6 +22,13 @@ func topicConfig() map[string]*string {
 		"cleanup.policy": kadm.StringPtr("compact"),
 		"segment.bytes":  kadm.StringPtr("1048576"),
 		"segment.ms":     kadm.StringPtr("3600000"),
+	}
+}
+
+// Need is the topic of a pipeline's checkpoint, as the store makes and expects it.
+func Need(pipeline string) broker.Need {
+	return broker.Need{
+		Topic: Topic(pipeline), For: "the checkpoint", Create: true, Partitions: 1, Replicas: -1, Config: topicConfig(), Checkpoint: true,
 	}
 }
 

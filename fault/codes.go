@@ -18,7 +18,8 @@ const (
 	KindFenced                  // 5: another instance has taken over
 )
 
-func (k Kind) exitCode() int {
+// ExitCode returns the exit code of docs/configuration.md.
+func (k Kind) ExitCode() int {
 	switch k {
 	case KindConfig:
 		return 2

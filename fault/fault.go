@@ -116,5 +116,5 @@ func ExitCode(err error) int {
 	if err == nil {
 		return 0
 	}
-	return CodeOf(err).Kind().exitCode()
+	return CodeOf(err).Kind().ExitCode()
 }

@@ -151,23 +151,7 @@ func (p *publication) check(c Config, tables []dbTable) (captured []member, left
 	if err := p.checkOptions(tables); err != nil {
 		return nil, nil, err
 	}
-	published := map[uint32]bool{}
-	for _, m := range p.members {
-		published[m.oid] = true
-		if c.captures(m.schema, m.name) {
-			captured = append(captured, m)
-		}
-	}
-	var lacking []dbTable
-	for _, t := range tables {
-		switch {
-		case published[t.oid]:
-		case c.named(t):
-			lacking = append(lacking, t)
-		default:
-			left = append(left, t)
-		}
-	}
+	captured, lacking, left := p.compare(c, tables)
 	if len(lacking) > 0 {
 		return nil, nil, p.lacks(lacking)
 	}
@@ -177,15 +161,34 @@ func (p *publication) check(c Config, tables []dbTable) (captured []member, left
 	return captured, left, nil
 }
 
+// compare returns the members that are captured, the tables that are named but not in the publication
+// (lacking), and those that only fit a pattern and are not in it (left).
+func (p *publication) compare(c Config, tables []dbTable) (captured []member, lacking, left []dbTable) {
+	published := map[uint32]bool{}
+	for _, m := range p.members {
+		published[m.oid] = true
+		if c.captures(m.schema, m.name) {
+			captured = append(captured, m)
+		}
+	}
+	for _, t := range tables {
+		switch {
+		case published[t.oid]:
+		case c.named(t):
+			lacking = append(lacking, t)
+		default:
+			left = append(left, t)
+		}
+	}
+	return captured, lacking, left
+}
+
 // checkOptions refuses a publication that leaves out kinds of changes, or that would publish a
 // configured partitioned table under the names of its partitions.
 func (p *publication) checkOptions(tables []dbTable) error {
 	const op = "check the publication"
 	var lacking []string
-	for _, o := range []struct {
-		on   bool
-		name string
-	}{{p.insert, "insert"}, {p.update, "update"}, {p.deletes, "delete"}, {p.truncate, "truncate"}} {
+	for _, o := range p.operations() {
 		if !o.on {
 			lacking = append(lacking, o.name)
 		}
@@ -208,6 +211,16 @@ func (p *publication) checkOptions(tables []dbTable) error {
 		}
 	}
 	return nil
+}
+
+// operation is a kind of change, and whether it is published.
+type operation struct {
+	on   bool
+	name string
+}
+
+func (p *publication) operations() []operation {
+	return []operation{{p.insert, "insert"}, {p.update, "update"}, {p.deletes, "delete"}, {p.truncate, "truncate"}}
 }
 
 // lacks is the refusal of a publication without a configured table.

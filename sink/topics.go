@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -161,16 +160,7 @@ func (k *Kafka) missingFault(missing []use) error {
 // create makes topics. One that somebody else makes at the same time is as good.
 func (k *Kafka) create(ctx context.Context, missing []use) error {
 	for _, u := range missing {
-		config := make(map[string]*string)
-		if u.deadLetter {
-			config["max.message.bytes"] = kadm.StringPtr(strconv.Itoa(deadLetterLimit))
-		}
-		for name, value := range k.cfg.Topics.Config {
-			if !u.deadLetter || name != "max.message.bytes" && name != "cleanup.policy" {
-				config[name] = &value
-			}
-		}
-		resp, err := k.admin.CreateTopic(ctx, k.cfg.Topics.Partitions, k.cfg.Topics.ReplicationFactor, config, u.topic)
+		resp, err := k.admin.CreateTopic(ctx, k.cfg.Topics.Partitions, k.cfg.Topics.ReplicationFactor, k.cfg.topicSettings(u), u.topic)
 		switch {
 		case err == nil:
 			k.log.Info("created topic", "topic", u.topic, "for", u.by, "partitions", resp.NumPartitions)

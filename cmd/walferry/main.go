@@ -60,6 +60,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return 0
 	}
+	if errors.Is(err, errFindings) {
+		return fault.KindPerson.ExitCode() // what is wrong was printed
+	}
 	explain(stderr, err)
 	return fault.ExitCode(err)
 }
@@ -79,7 +82,7 @@ func newRoot() *cobra.Command {
 		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(usageError)
-	root.AddCommand(newRunCommand(), newDemoCommand(), newTailCommand(),
+	root.AddCommand(newRunCommand(), newDoctorCommand(), newDemoCommand(), newTailCommand(),
 		newCheckpointCommand(), newSlotCommand(), newDropCommand(), newVersionCommand())
 	return root
 }
