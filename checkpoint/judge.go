@@ -125,16 +125,16 @@ func sameOrigin(rec, srv event.Origin) error {
 	}
 	return fault.New(fault.CheckpointOrigin, judging, errors.New(what),
 		hint+"To capture this one beside the other, give it a name (and topics) of its own. To go on here in place of the other, where "+
-			"changes that the other never sent are then missing from the topics:\nwalferry slot adopt (from what the slot has confirmed)\nwalferry checkpoint set --now")
+			"changes that the other never sent are then missing from the topics:\n"+adoptHint+"\nwalferry checkpoint set --now")
 }
 
 // sameHistory refuses a record that is not an ancestor of the server's present: after a failover
 // to a standby that lagged, changes were published that the new primary never had.
 func sameHistory(rec *Record, srv event.Server) error {
-	refuse := func(format string, args ...any) error {
+	refuse := func(begin, format string, args ...any) error {
 		e := fault.New(fault.CheckpointTimeline, judging, fmt.Errorf(format, args...),
 			"The topics may hold changes that this server does not have. Go back to the server that has them, or accept it: compare the tables with "+
-				"what consumers hold, and choose where to begin:\nwalferry checkpoint set --now\nwalferry checkpoint set --lsn X/Y (the switch point, where the slot still has it)\n"+
+				"what consumers hold, and choose where to begin:\n"+begin+"\nwalferry checkpoint set --now\n"+
 				"To prevent it on 17 and later, name the standby's physical slot in synchronized_standby_slots.")
 		e.LSN = rec.End
 		return e
@@ -143,7 +143,7 @@ func sameHistory(rec *Record, srv event.Server) error {
 	case srv.Timeline == rec.Timeline:
 		return nil
 	case srv.Timeline < rec.Timeline:
-		return refuse("the server is on timeline %d, the checkpoint on the later timeline %d: this looks like a former primary", srv.Timeline, rec.Timeline)
+		return refuse(adoptHint, "the server is on timeline %d, the checkpoint on the later timeline %d: this looks like a former primary", srv.Timeline, rec.Timeline)
 	}
 	for _, s := range srv.Switches {
 		if s.Timeline != rec.Timeline {
@@ -151,11 +151,11 @@ func sameHistory(rec *Record, srv event.Server) error {
 		}
 		// A commit record that begins at the switch is not part of the timeline any more.
 		if rec.End > s.At || (!rec.Partial.IsZero() && rec.Partial.Commit >= s.At) {
-			return refuse("timeline %d ended at %v in this server's history, before the checkpoint %s", rec.Timeline, s.At, place(rec))
+			return refuse(fmt.Sprintf("walferry checkpoint set --lsn %v (the switch point, where the slot still has it)", s.At), "timeline %d ended at %v in this server's history, before the checkpoint %s", rec.Timeline, s.At, place(rec))
 		}
 		return nil
 	}
-	return refuse("the history of the server's timeline %d does not contain timeline %d of the checkpoint", srv.Timeline, rec.Timeline)
+	return refuse(adoptHint, "the history of the server's timeline %d does not contain timeline %d of the checkpoint", srv.Timeline, rec.Timeline)
 }
 
 // notAhead refuses a record that lies in a future the server has not reached: asking for it would
@@ -235,6 +235,8 @@ func usable(slot *event.Slot, srv event.Server) error {
 	}
 	return nil
 }
+
+const adoptHint = "walferry slot adopt (from what the slot has confirmed)"
 
 // anewHint says how to begin anew with a slot that is of no use.
 const anewHint = "To drop the slot and begin with the present:\nwalferry checkpoint set --now"

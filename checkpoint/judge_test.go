@@ -89,7 +89,7 @@ func TestJudge(t *testing.T) {
 		// History.
 		{"promoted, record before the switch", func(s *situation) { s.rec.Timeline = 2 }, Decision{End: 2000}, "", nil},
 		{"promoted, record at the switch", func(s *situation) { s.rec.Timeline = 2; s.rec.End = 3000 }, Decision{End: 3000}, "", nil},
-		{"promoted, record after the switch", func(s *situation) { s.rec.Timeline = 2; s.rec.End = 3001 }, Decision{}, fault.CheckpointTimeline, []string{"0/BB8", "0/BB9", "timeline 2", "walferry checkpoint set --lsn"}},
+		{"promoted, record after the switch", func(s *situation) { s.rec.Timeline = 2; s.rec.End = 3001 }, Decision{}, fault.CheckpointTimeline, []string{"0/BB8", "0/BB9", "timeline 2", "walferry checkpoint set --lsn 0/BB8"}},
 		{"promoted twice, record after the first switch", func(s *situation) { s.rec.Timeline = 1 }, Decision{}, fault.CheckpointTimeline, []string{"0/1F4", "timeline 1"}},
 		{"promoted, partial before the switch", func(s *situation) {
 			s.rec.Timeline, s.rec.Partial = 2, event.Position{Commit: 2999, Seq: 1}

@@ -161,7 +161,7 @@ func classify(pg *pgconn.PgError) (fault.Code, string) {
 	case "25006":
 		return fault.PostgresSettings, "The server is a standby and takes no changes: point the URL at the primary, or create what is missing there."
 	case "22021", "22P05":
-		return fault.StreamPoisoned, "The database holds text that is not valid in its encoding (SQL_ASCII databases take any bytes), so the server cannot send it as UTF-8. The row has to be repaired, and the slot moved past it, by a person."
+		return fault.StreamPoisoned, "The database holds text that is not valid in its encoding (SQL_ASCII databases take any bytes), so the server cannot send it as UTF-8. Write down what the transaction changed, then begin behind its commit:\nwalferry checkpoint set --lsn X/Y"
 	case "42601":
 		return fault.PostgresSettings, poolerHint
 	case "08P01":
@@ -170,7 +170,7 @@ func classify(pg *pgconn.PgError) (fault.Code, string) {
 	switch {
 	case strings.HasPrefix(pg.Code, "XX") && strings.Contains(pg.Message, "invalid memory alloc request size"),
 		pg.Code == "54000":
-		return fault.StreamPoisoned, "A value is too large for the server to send as text: a bytea over 512 MB needs more than 1 GB in hex."
+		return fault.StreamPoisoned, "A value is too large for the server to send as text: a bytea over 512 MB needs more than 1 GB in hex. To begin behind its transaction:\nwalferry checkpoint set --lsn X/Y"
 	case strings.HasPrefix(pg.Code, "08"), strings.HasPrefix(pg.Code, "57"), strings.HasPrefix(pg.Code, "53"),
 		strings.HasPrefix(pg.Code, "58"), strings.HasPrefix(pg.Code, "40"), pg.Code == "55P03":
 		return fault.PostgresUnavailable, ""
@@ -184,7 +184,7 @@ func undefinedObject(pg *pgconn.PgError) (fault.Code, string) {
 	case strings.Contains(pg.Message, "publication") || strings.Contains(pg.Routine, "publication"):
 		return fault.PublicationMissing, publicationHint
 	case strings.HasPrefix(pg.Routine, "ReplicationSlot") || strings.Contains(pg.Message, "replication slot"):
-		return fault.SlotMissing, ""
+		return fault.SlotMissing, "What it would have sent from here on is not kept for this pipeline any more. To begin with the present:\nwalferry checkpoint set --now"
 	default:
 		return fault.PostgresSettings, poolerHint // an unknown option or setting
 	}
@@ -221,7 +221,7 @@ func notInState(pg *pgconn.PgError) (fault.Code, string) {
 
 const (
 	publicationHint = "Without it the changes of this time are lost to the slot. Create the publication again, and be aware that the slot cannot decode what was written while it was gone."
-	lostHint        = "The WAL is gone, and with it the changes after the checkpoint; only a new slot and a new copy of the tables can close the gap. To keep it from happening again raise max_slot_wal_keep_size, and watch the lag."
+	lostHint        = "The WAL is gone, and with it the changes after the checkpoint; only a new slot and a new copy of the tables can close the gap. To keep it from happening again raise max_slot_wal_keep_size, and watch the lag. To drop the slot and begin with the present:\nwalferry checkpoint set --now"
 	walLevelHint    = "ALTER SYSTEM SET wal_level = 'logical'; and restart Postgres (Amazon RDS: rds.logical_replication = 1; Cloud SQL: cloudsql.logical_decoding = on)."
 	standbyHint     = "A standby takes over once it is promoted. With several hosts in the URL add target_session_attrs=read-write, so that the primary is chosen."
 	poolerHint      = "The server does not understand replication connections. If PgBouncer or another pooler or proxy stands in between, connect to Postgres itself."

@@ -106,7 +106,8 @@ func (s *Source) start(ctx context.Context) (event.Server, error) {
 	switch {
 	case err != nil:
 	case srv.Slot == nil:
-		err = unlessStandby(ctx, conn, fault.New(fault.SlotMissing, "start replication", fmt.Errorf("slot %s does not exist", s.cfg.Slot.Name), ""))
+		err = unlessStandby(ctx, conn, fault.New(fault.SlotMissing, "start replication", fmt.Errorf("slot %s does not exist", s.cfg.Slot.Name),
+			"Changes that are not in the topics are not kept for this pipeline any more. To begin with the present:\nwalferry checkpoint set --now"))
 	case srv.Slot.Active:
 		err = fault.New(fault.SlotBusy, "start replication", fmt.Errorf("slot %s is held by process %d", s.cfg.Slot.Name, srv.Slot.PID), "")
 	default:
@@ -161,7 +162,7 @@ func (s *Source) goesOn(srv event.Server) error {
 	}
 	f := fault.New(fault.StreamDiverged, "go on after a lost connection", err,
 		"The server that answers now is another one, an older copy, or lost its last changes in a failover. The topics may hold changes that it does not have: "+
-			"compare the tables with what consumers hold before starting again.")
+			"compare the tables with what consumers hold before starting again. What a start would do, and from where, says\nwalferry checkpoint show")
 	f.LSN = s.reached
 	return f
 }

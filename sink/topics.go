@@ -283,7 +283,8 @@ func (k *Kafka) compare(want map[string]int32) error {
 			Code: fault.TopicPartitions, Op: "check the topic", Table: tp.by, Topic: name,
 			Err: fmt.Errorf("it has %d partitions, an earlier run wrote to %d", tp.partitions, want[name]),
 			Hint: "A key's later records would go to another partition than its earlier ones, and a consumer could see them in the wrong order. " +
-				"Create the topic again with the old number, or let all consumers read to its end and write to new topics (kafka.topics.name).",
+				"Create the topic again with the old number, or let all consumers read to its end and write to new topics (kafka.topics.name). To go on with the new number all the same, which repeats what the slot has not confirmed:\n" +
+				"walferry checkpoint forget\nwalferry slot adopt",
 		}
 	}
 	return nil

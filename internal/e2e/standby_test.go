@@ -60,46 +60,44 @@ func (o *operated) reports(address, state string) {
 // anything, has another take over and write, and wakes it: it ends with exit code 5, and disturbs nobody.
 // Both say all the time by status, metric and log which of them is active.
 func TestIdleZombieEnds(t *testing.T) {
-	for _, delivery := range []string{atLeastOnce, exactlyOnce} {
-		t.Run(delivery, func(t *testing.T) {
-			t.Parallel()
-			o := newOperated(t, delivery, "kafka")
-			o.terminate(0)
-			zombie, active := o.watchable()
-			o.startProcess(zombie)
-			o.reports(active, "streaming")
-			successor, waits := o.watchable()
-			o.startProcess(successor)
-			o.reports(waits, "standby")
-			o.said(successor, waiting)
+	each(t, func(t *testing.T, delivery string) {
+		t.Parallel()
+		o := newOperated(t, delivery, "kafka")
+		o.terminate(0)
+		zombie, active := o.watchable()
+		o.startProcess(zombie)
+		o.reports(active, "streaming")
+		successor, waits := o.watchable()
+		o.startProcess(successor)
+		o.reports(waits, "standby")
+		o.said(successor, waiting)
 
-			if err := zombie.Pause(); err != nil {
-				t.Fatal(err)
-			}
-			if n, err := cdctest.TerminateWalsenders(t.Context(), o.db.DSN(), o.slot()); err != nil || n != 1 {
-				t.Fatalf("%d walsenders terminated, %v", n, err)
-			}
-			o.reports(waits, "streaming")
-			was := o.showsAny().Checkpoint.Instance
-			o.mark("by the successor")
-			o.sees("by the successor")
-			o.eventually("the successor saves a checkpoint", func(context.Context) bool { return o.showsAny().Checkpoint.Instance != was })
-			if err := zombie.Continue(); err != nil {
-				t.Fatal(err)
-			}
-			select {
-			case <-zombie.Done():
-			case <-time.After(patience):
-				t.Fatal("the zombie goes on")
-			}
-			if code := zombie.ExitCode(); code != 5 || !strings.Contains(zombie.Output(), "[fenced]") {
-				t.Errorf("the zombie ended with exit code %d:\n%s", code, zombie.Output())
-			}
-			o.mark("still there")
-			o.sees("still there")
-			o.reports(waits, "streaming")
-			o.walferry = successor
-			o.terminate(0)
-		})
-	}
+		if err := zombie.Pause(); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := cdctest.TerminateWalsenders(t.Context(), o.db.DSN(), o.slot()); err != nil || n != 1 {
+			t.Fatalf("%d walsenders terminated, %v", n, err)
+		}
+		o.reports(waits, "streaming")
+		was := o.showsAny().Checkpoint.Instance
+		o.mark("by the successor")
+		o.sees("by the successor")
+		o.eventually("the successor saves a checkpoint", func(context.Context) bool { return o.showsAny().Checkpoint.Instance != was })
+		if err := zombie.Continue(); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-zombie.Done():
+		case <-time.After(patience):
+			t.Fatal("the zombie goes on")
+		}
+		if code := zombie.ExitCode(); code != 5 || !strings.Contains(zombie.Output(), "[fenced]") {
+			t.Errorf("the zombie ended with exit code %d:\n%s", code, zombie.Output())
+		}
+		o.mark("still there")
+		o.sees("still there")
+		o.reports(waits, "streaming")
+		o.walferry = successor
+		o.terminate(0)
+	})
 }
