@@ -49,11 +49,16 @@ var arrows = map[string][]string{
 	"internal/kafkatest":   {"internal/kafkaserver", "internal/testca"},
 	"internal/walcapture":  {"event", "replication/pgoutput"},
 	"internal/e2e":         {},
+	"internal/oracle":      {},
 	"internal/cdctest":     {"event", "internal/childproc", "internal/kafkaserver", "internal/pgserver"},
 }
 
-// testArrows are imports that only tests have: the goldens follow a row from its frame to its record.
-var testArrows = map[string][]string{"replication": {"sink/encode"}}
+// testArrows are imports that only tests have: the goldens follow a row from its frame to its record, the
+// oracle's from the server.
+var testArrows = map[string][]string{
+	"replication":     {"sink/encode"},
+	"internal/oracle": {"event", "fault", "replication", "sink/encode"},
+}
 
 // rigs are for tests; no product code imports them.
 var rigs = []string{"internal/pgtest", "internal/kafkatest", "internal/cdctest", "internal/walcapture", "internal/faultproxy"}

@@ -33,7 +33,8 @@ type Source interface {
 	// Received is the highest LSN that the server has named on the newest connection.
 	Received() event.LSN
 	// Unpublished names the configured tables that the publication does not hold any more: dropped
-	// and created again, detached, or taken out. Their changes are not in the stream.
+	// and created again, detached, or taken out. Their changes are not in the stream. What else the
+	// stream does not tell, and a poll can, is looked at by the way.
 	Unpublished(ctx context.Context) ([]string, error)
 	// Confirm says that everything up to lsn is durable and need not be sent again. It does not
 	// block; a value at or below an earlier one changes nothing.

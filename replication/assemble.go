@@ -23,6 +23,8 @@ type assembler struct {
 	metrics *Metrics
 	decoder pgoutput.Decoder
 	tables  map[uint32]relation
+	// generation is the catalog's when the tables' types were asked for.
+	generation uint64
 
 	inTx bool
 	tx   event.Tx
@@ -45,6 +47,7 @@ type typeCatalog interface {
 	typeOf(ctx context.Context, oid uint32) (*event.Type, error)
 	noteType(oid uint32, schema, name string)
 	primaryKey(ctx context.Context, table uint32) ([]string, error)
+	generation() uint64
 }
 
 // relation is what the stream last said of a relation id. The table is nil where its rows are dropped.
@@ -102,7 +105,7 @@ func (a *assembler) frame(ctx context.Context, data []byte) (event.Event, error)
 func (a *assembler) assemble(ctx context.Context, m pgoutput.Message) (event.Event, error) {
 	switch m := m.(type) {
 	case *pgoutput.Begin:
-		return a.onBegin(m)
+		return a.onBegin(ctx, m)
 	case *pgoutput.Commit:
 		return a.onCommit(m)
 	case *pgoutput.Origin:
@@ -126,9 +129,15 @@ func (a *assembler) assemble(ctx context.Context, m pgoutput.Message) (event.Eve
 	return nil, nil
 }
 
-func (a *assembler) onBegin(m *pgoutput.Begin) (event.Event, error) {
+func (a *assembler) onBegin(ctx context.Context, m *pgoutput.Begin) (event.Event, error) {
 	if a.inTx {
 		return nil, a.invalid(errors.New("begin inside of a transaction"))
+	}
+	if now := a.catalog.generation(); now != a.generation {
+		if err := a.retype(ctx); err != nil {
+			return nil, err
+		}
+		a.generation = now
 	}
 	a.inTx, a.seq = true, 0
 	a.tx = event.Tx{XID: m.XID, Commit: m.FinalLSN, Time: m.CommitTime}
@@ -264,6 +273,31 @@ func (a *assembler) onRelation(ctx context.Context, m *pgoutput.Relation) error 
 	}
 	if old := a.tables[m.ID].table; old == nil || !sameTable(old, t) {
 		a.tables[m.ID] = relation{table: t}
+	}
+	return nil
+}
+
+// retype asks for the types of all tables again: one of them was altered, of which the stream says nothing.
+func (a *assembler) retype(ctx context.Context) error {
+	for id, r := range a.tables {
+		if r.table == nil {
+			continue
+		}
+		t := *r.table
+		t.Columns = slices.Clone(t.Columns)
+		for i, c := range t.Columns {
+			if c.Type.OID < firstUserOID {
+				continue
+			}
+			typ, err := a.catalog.typeOf(ctx, c.Type.OID)
+			if err != nil {
+				return err
+			}
+			t.Columns[i].Type = typ
+		}
+		if !sameTable(r.table, &t) {
+			a.tables[id] = relation{table: &t}
+		}
 	}
 	return nil
 }

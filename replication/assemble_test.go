@@ -22,6 +22,7 @@ type fakeCatalog struct {
 	names map[uint32]string
 	keys  map[uint32][]string
 	fail  error // the next question fails with it
+	gen   uint64
 }
 
 func newFakeCatalog() *fakeCatalog {
@@ -38,6 +39,8 @@ func (c *fakeCatalog) typeOf(_ context.Context, oid uint32) (*event.Type, error)
 	}
 	return c.types[oid], nil
 }
+
+func (c *fakeCatalog) generation() uint64 { return c.gen }
 
 func (c *fakeCatalog) noteType(oid uint32, schema, name string) {
 	c.names[oid] = schema + "." + name
@@ -479,6 +482,31 @@ func TestACatalogThatIsAwayLosesNothing(t *testing.T) {
 	}
 	if want := []string{"begin ", "c publ", "commit"}; failures != 1 || !slices.Equal(got, want) {
 		t.Errorf("got %q and %d failures", got, failures)
+	}
+}
+
+// TestAnAlteredTypeIsAskedForAgain: with the next transaction, and again where the catalog is away.
+func TestAnAlteredTypeIsAskedForAgain(t *testing.T) {
+	const oid = firstUserOID
+	catalog := newFakeCatalog()
+	a := newAssembler(capturesOrders(), catalog, nil)
+	r := relationOf(orders, "orders", "id")
+	r.Columns[0].TypeOID = oid
+	if err := a.onRelation(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	old := a.tables[orders].table
+	catalog.types[oid] = event.TextType(oid, "public", "other")
+	catalog.gen++
+	catalog.fail = fault.New(fault.PostgresUnavailable, "read a type from the catalog", errors.New("away"), "")
+	if _, err := a.onBegin(t.Context(), &pgoutput.Begin{}); !fault.Retryable(err) {
+		t.Fatalf("got %v", err)
+	}
+	if _, err := a.onBegin(t.Context(), &pgoutput.Begin{}); err != nil {
+		t.Fatal(err)
+	}
+	if now := a.tables[orders].table; now == old || now.Columns[0].Type.Name != "other" || old.Columns[0].Type.Name == "other" {
+		t.Errorf("the column's type is %v, was %v", now.Columns[0].Type, old.Columns[0].Type)
 	}
 }
 

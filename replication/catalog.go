@@ -3,8 +3,10 @@ package replication
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -37,8 +39,10 @@ type catalog struct {
 	// for, and a type that has not changed keeps its pointer.
 	stale map[uint32]*event.Type
 	named map[uint32]typeName
-	conn  *pgx.Conn
-	idle  *time.Timer // hangs up; nil until the first use
+	// altered counts how often a composite type was found to be another one than was read.
+	altered atomic.Uint64
+	conn    *pgx.Conn
+	idle    *time.Timer // hangs up; nil until the first use
 }
 
 // typeName is what a Type message says.
@@ -144,6 +148,9 @@ func (c *catalog) read(ctx context.Context, oid uint32, depth int) (*event.Type,
 		return conn.QueryRow(ctx, typeQuery, oid).Scan(&r.schema, &r.name, &r.class, &r.elem, &r.base, &r.delim, &r.hstore)
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
+		if last := c.stale[oid]; last != nil {
+			return last, nil
+		}
 		n := c.named[oid]
 		return event.TextType(oid, n.schema, n.name), nil
 	}
@@ -202,6 +209,68 @@ func (c *catalog) fields(ctx context.Context, oid uint32, depth int) ([]event.Fi
 	}
 	return fields, err
 }
+
+const compositesQuery = `
+SELECT t.oid, coalesce(a.attname::text, ''), coalesce(a.atttypid, 0)::oid
+FROM pg_type t LEFT JOIN pg_attribute a ON a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE t.oid = ANY ($1::oid[])
+ORDER BY t.oid, a.attnum`
+
+// refresh looks whether the composite types that were read are as they were: a server that describes a
+// table again when it is altered does not when one of its types is. Where one is not, all types are read
+// anew when they are asked for, and generation moves on.
+func (c *catalog) refresh(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var oids []uint32
+	for oid, t := range c.types {
+		if t.Kind == event.KindComposite {
+			oids = append(oids, oid)
+		}
+	}
+	if len(oids) == 0 {
+		return nil
+	}
+	type attribute struct {
+		name string
+		typ  uint32
+	}
+	var now map[uint32][]attribute
+	err := c.query(ctx, "look at the composite types", func(conn *pgx.Conn) error {
+		now = map[uint32][]attribute{}
+		rows, err := conn.Query(ctx, compositesQuery, oids)
+		if err != nil {
+			return err
+		}
+		var oid uint32
+		var a attribute
+		_, err = pgx.ForEachRow(rows, []any{&oid, &a.name, &a.typ}, func() error {
+			now[oid] = append(now[oid], a)
+			return nil
+		})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for oid, attributes := range now { // a type that is gone stays as it was
+		if attributes[0].typ == 0 {
+			attributes = nil
+		}
+		same := func(f event.Field, a attribute) bool { return f.Name == a.name && f.Type.OID == a.typ }
+		if !slices.EqualFunc(c.types[oid].Fields, attributes, same) {
+			for _, t := range slices.Collect(maps.Values(c.types)) {
+				c.forget(t)
+			}
+			c.altered.Add(1)
+			return nil
+		}
+	}
+	return nil
+}
+
+// generation changes when types that were asked for are to be asked for again.
+func (c *catalog) generation() uint64 { return c.altered.Load() }
 
 const primaryKeyQuery = `
 SELECT a.attname::text

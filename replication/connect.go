@@ -37,7 +37,7 @@ const (
 
 // pinned are the session options that decide how values are printed, and which names: the role's
 // own settings would otherwise change what is published. An empty-handed search_path has regclass
-// and its kin print schema and name.
+// and its kin print schema and name, without quotes where they need none.
 var pinned = map[string]string{
 	"client_encoding":             "UTF8",
 	"DateStyle":                   "ISO",
@@ -47,6 +47,7 @@ var pinned = map[string]string{
 	"extra_float_digits":          "3",
 	"lc_monetary":                 "C",
 	"search_path":                 "pg_catalog",
+	"quote_all_identifiers":       "off",
 	"standard_conforming_strings": "on",
 }
 

@@ -176,6 +176,7 @@ func TestPinnedSession(t *testing.T) {
 	for option, value := range map[string]string{
 		"datestyle": "German", "intervalstyle": "sql_standard", "timezone": "Asia/Kolkata", "bytea_output": "escape",
 		"extra_float_digits": "-15", "client_encoding": "LATIN1", "search_path": "public, pg_catalog", "statement_timeout": "1",
+		"quote_all_identifiers": "on",
 	} {
 		db.Exec(fmt.Sprintf("ALTER ROLE %s SET %s = '%s'", name, option, strings.ReplaceAll(value, ", ", "', '")))
 	}

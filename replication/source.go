@@ -67,8 +67,12 @@ func (s *Source) Prepare(ctx context.Context) (*Setup, error) {
 	return prepare(ctx, s.cfg, s.catalog, s.log)
 }
 
-// Unpublished names the configured tables that the publication does not hold now.
+// Unpublished names the configured tables that the publication does not hold now, and has types that were
+// altered meanwhile read anew.
 func (s *Source) Unpublished(ctx context.Context) ([]string, error) {
+	if err := s.catalog.refresh(ctx); err != nil {
+		return nil, err
+	}
 	return s.catalog.checkPublished(ctx)
 }
 
