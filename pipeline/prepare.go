@@ -47,9 +47,10 @@ func (p *Pipeline) setUp(ctx context.Context) (err error) {
 	p.fingerprint = setup.Fingerprint()
 	srv := setup.Server()
 	d, err := checkpoint.Judge(rec, srv, p.judgeOptions())
-	if srv.Slot != nil && (fault.Is(err, fault.CheckpointAhead) || fault.Is(err, fault.CheckpointOptions)) {
+	if srv.Slot != nil && (fault.Is(err, fault.CheckpointAhead) || fault.Is(err, fault.CheckpointGap) || fault.Is(err, fault.CheckpointOptions)) {
 		// Another instance may hold the slot: it may have saved after the server was asked where its WAL
-		// ends, or be within a transaction that it will have finished. With the slot held it is judged again.
+		// ends, have confirmed what the brokers do not show yet, though they have answered the commit, or be
+		// within a transaction that it will have finished. With the slot held it is judged again.
 		err = nil
 	}
 	if err != nil {
@@ -89,6 +90,11 @@ func (p *Pipeline) createSlot(ctx context.Context, setup Setup) error {
 		return err
 	}
 	failpoint.Here(failpoint.IntentSaved)
+	// The brokers answer a commit a moment before they show it, and grant the next claim once they do.
+	// Whoever finds the slot must find the intent, or would take the slot for somebody else's.
+	if _, err := p.store.Acquire(ctx); err != nil {
+		return err
+	}
 	if err := setup.CreateSlot(ctx); err != nil {
 		return err
 	}
