@@ -9,7 +9,7 @@ KILLS    ?= 50
 HOURS    ?=
 FAULTS   ?= $(if $(HOURS),,kill -9=$(KILLS))
 
-.PHONY: help build test check lint vulncheck fuzz-smoke secure matrix faults large huge soak bench
+.PHONY: help build test check lint vulncheck fuzz-smoke secure matrix faults large huge model soak bench
 
 help: ## show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,6 +20,7 @@ build: ## bin/walferry, static
 test: ## vet and all tests under the race detector
 	$(GO) vet ./...
 	$(GO) test -race -timeout 10m ./...
+	$(GO) test ./internal/model # all of it: it has no goroutines, and would be ten times slower
 
 check: build lint test fuzz-smoke ## what should pass before a commit
 
@@ -48,6 +49,9 @@ huge: ## one transaction of 10 GB, with 5 kill -9 within it
 
 faults: ## every nemesis once, every fail point, and the tests in which a timeout must run out
 	WALFERRY_LONG=1 WALFERRY_FAILPOINTS=1 WALFERRY_FAULTS='each=1' $(GO) test -count=1 -timeout 30m -run 'Fault|TestSoak' ./internal/e2e
+
+model: ## every order of steps and faults within the larger bounds, some GB of memory
+	WALFERRY_MODEL=large $(GO) test -count=1 -v -timeout 60m ./internal/model
 
 soak: ## KILLS kill -9 under load and while starting, or every nemesis for HOURS, or FAULTS; then a summary
 	WALFERRY_DELIVERY=$${WALFERRY_DELIVERY:-$(if $(HOURS),exactly_once,both)} WALFERRY_HOURS='$(HOURS)' WALFERRY_FAULTS='$(FAULTS)' WALFERRY_KILLS=$(KILLS) \

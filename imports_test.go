@@ -50,6 +50,7 @@ var arrows = map[string][]string{
 	"internal/walcapture":  {"event", "replication/pgoutput"},
 	"internal/e2e":         {},
 	"internal/oracle":      {},
+	"internal/model":       {},
 	"internal/cdctest":     {"event", "internal/childproc", "internal/kafkaserver", "internal/pgserver"},
 }
 
