@@ -9,7 +9,7 @@ KILLS    ?= 50
 HOURS    ?=
 FAULTS   ?= $(if $(HOURS),,kill -9=$(KILLS))
 
-.PHONY: help build test check lint vulncheck fuzz-smoke secure matrix faults large huge model soak bench
+.PHONY: help build test check lint vulncheck fuzz-smoke secure matrix failover faults large huge model soak bench
 
 help: ## show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,9 @@ secure: ## the whole way over SASL_SSL on a real broker, and each way to be refu
 
 matrix: ## the tests that talk to Postgres, on 14 to 18
 	.ci/matrix
+
+failover: ## promotions of real standbys, with and without slot synchronization, on 14 to 18
+	.ci/failover
 
 large: ## 1,200,000 rows, each once, and two minutes without Kafka
 	WALFERRY_LARGE=1 WALFERRY_OUTAGE=2m $(GO) test -count=1 -v -timeout 30m -run 'TestLarge|TestFault39_Outage' ./internal/e2e

@@ -145,14 +145,12 @@ func sameHistory(rec *Record, srv event.Server) error {
 	case srv.Timeline < rec.Timeline:
 		return refuse(adoptHint, "the server is on timeline %d, the checkpoint on the later timeline %d: this looks like a former primary", srv.Timeline, rec.Timeline)
 	}
-	for _, s := range srv.Switches {
-		if s.Timeline != rec.Timeline {
-			continue
-		}
-		// A commit record that begins at the switch is not part of the timeline any more.
-		if rec.End > s.At || (!rec.Partial.IsZero() && rec.Partial.Commit >= s.At) {
-			return refuse(fmt.Sprintf("walferry checkpoint set --lsn %v (the switch point, where the slot still has it)", s.At), "timeline %d ended at %v in this server's history, before the checkpoint %s", rec.Timeline, s.At, place(rec))
-		}
+	// A commit record that begins at the switch is not part of the timeline any more.
+	switch at := switchPoint(rec, srv); {
+	case at.IsZero():
+	case rec.End > at, !rec.Partial.IsZero() && rec.Partial.Commit >= at:
+		return refuse(fmt.Sprintf("walferry checkpoint set --lsn %v (the switch point, where the slot still has it)", at), "timeline %d ended at %v in this server's history, before the checkpoint %s", rec.Timeline, at, place(rec))
+	default:
 		return nil
 	}
 	return refuse(adoptHint, "the history of the server's timeline %d does not contain timeline %d of the checkpoint", srv.Timeline, rec.Timeline)
@@ -182,12 +180,23 @@ func slotThere(rec *Record, srv event.Server) error {
 		"walferry checkpoint set --now", rec.End)
 	what := fmt.Sprintf("there is a checkpoint at %s, but the slot %s does not exist", place(rec), rec.Slot)
 	if srv.Timeline > rec.Timeline {
-		what += fmt.Sprintf("; the server was promoted (timeline %d to %d) and the slot did not come along", rec.Timeline, srv.Timeline)
-		hint += "\nOn 17 and later a slot with failover = true, synchronized to the standby (sync_replication_slots), survives a promotion."
+		what += fmt.Sprintf("; the server was promoted (timeline %d to %d, at %v) and the slot did not come along", rec.Timeline, srv.Timeline, switchPoint(rec, srv))
+		hint = "Where the old primary is still there, deliver from it first. " + hint +
+			"\nOn 17 and later a slot with failover = true, synchronized to the standby (sync_replication_slots), survives a promotion."
 	}
 	e := fault.New(fault.SlotMissing, judging, errors.New(what), hint)
 	e.LSN = rec.End
 	return e
+}
+
+// switchPoint is where the record's timeline ended in the server's history, zero where it is not part of it.
+func switchPoint(rec *Record, srv event.Server) event.LSN {
+	for _, s := range srv.Switches {
+		if s.Timeline == rec.Timeline {
+			return s.At
+		}
+	}
+	return 0
 }
 
 // noGap refuses a slot that was moved past the record: the server would begin behind it, however

@@ -110,7 +110,7 @@ func TestJudge(t *testing.T) {
 		// The slot.
 		{"record without slot", noSlot, Decision{}, fault.SlotMissing, []string{"0/7D0", "walferry_shop", "walferry checkpoint set --now"}},
 		{"record without slot, adopt on", func(s *situation) { noSlot(s); s.opt.AdoptSlot = true }, Decision{}, fault.SlotMissing, nil},
-		{"promoted without slot", func(s *situation) { noSlot(s); s.rec.Timeline = 2 }, Decision{}, fault.SlotMissing, []string{"promoted (timeline 2 to 3)", "failover"}},
+		{"promoted without slot", func(s *situation) { noSlot(s); s.rec.Timeline = 2 }, Decision{}, fault.SlotMissing, []string{"promoted (timeline 2 to 3, at 0/BB8)", "failover"}},
 		{"temporary slot", func(s *situation) { s.srv.Slot.Temporary = true }, Decision{}, fault.SlotMissing, []string{"temporary"}},
 		{"lost slot", func(s *situation) { s.srv.Slot.WALStatus = "lost" }, Decision{}, fault.SlotLost, []string{"wal_status", "walferry checkpoint set --now"}},
 		{"invalidated slot", func(s *situation) { s.srv.Slot.Invalidation = "idle_timeout" }, Decision{}, fault.SlotLost, []string{"idle_timeout"}},

@@ -42,11 +42,18 @@ type catalog struct {
 	// altered counts how often a composite type was found to be another one than was read.
 	altered atomic.Uint64
 	conn    *pgx.Conn
+	to      string      // the start of the server that conn reached
 	idle    *time.Timer // hangs up; nil until the first use
+
+	server atomic.Pointer[string] // the start of the server to ask
 }
 
 // typeName is what a Type message says.
 type typeName struct{ schema, name string }
+
+// follow has the catalog ask the server that was started at that time and no other: the one that the
+// stream comes from.
+func (c *catalog) follow(start string) { c.server.Store(&start) }
 
 func newCatalog(cfg Config) *catalog {
 	return &catalog{cfg: cfg, types: builtinTypes(), stale: map[uint32]*event.Type{}, named: map[uint32]typeName{}}
@@ -318,19 +325,28 @@ func (c *catalog) query(ctx context.Context, op string, f func(*pgx.Conn) error)
 	}
 }
 
-// connect makes sure that there is a connection, and that it is not hung up meanwhile.
+// connect makes sure that there is a connection to the right server, and that it is not hung up
+// meanwhile.
 func (c *catalog) connect(ctx context.Context) error {
 	if c.idle != nil {
 		c.idle.Stop()
 	}
-	if c.conn != nil {
+	var (
+		server string
+		only   suits
+	)
+	if start := c.server.Load(); start != nil {
+		server, only = *start, startedAt(*start)
+	}
+	if c.conn != nil && c.to == server {
 		return nil
 	}
-	conn, err := c.cfg.connectSQL(ctx)
+	c.hangUp()
+	conn, err := c.cfg.connectSQL(ctx, only)
 	if err != nil {
 		return err
 	}
-	c.conn = conn
+	c.conn, c.to = conn, server
 	if c.idle == nil {
 		c.idle = time.AfterFunc(catalogIdle, c.close)
 	}
@@ -344,6 +360,11 @@ func (c *catalog) close() {
 	if c.idle != nil {
 		c.idle.Stop()
 	}
+	c.hangUp()
+}
+
+// hangUp closes the connection where there is one.
+func (c *catalog) hangUp() {
 	if c.conn != nil {
 		_ = hangUp(c.conn) // nothing is at stake: the connection only read
 		c.conn = nil

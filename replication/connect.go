@@ -77,8 +77,8 @@ var noticed = map[string]string{
 
 // parse builds the connection's settings from the URL, the PG* environment, service file and
 // passfile, as libpq would, with the password of now and the pinned session options. The hosts of a
-// URL that names several are tried in turn.
-func (c Config) parse(replication bool) (*pgx.ConnConfig, error) {
+// URL that names several are tried in turn, until one suits.
+func (c Config) parse(replication bool, want suits) (*pgx.ConnConfig, error) {
 	const op = "read the Postgres URL"
 	cfg, err := pgx.ParseConfig(c.URL)
 	if err != nil {
@@ -118,13 +118,15 @@ func (c Config) parse(replication bool) (*pgx.ConnConfig, error) {
 		Control:         breakWhenUnacknowledged,
 	}
 	cfg.DialFunc = dialer.DialContext
+	cfg.ValidateConnect = choose(want, cfg.ValidateConnect)
 	return cfg, nil
 }
 
 // connect opens a connection, for the replication protocol (which also takes simple queries) or
-// for SQL. Its errors are *fault.Error, but for the one of a context that was cancelled.
-func (c Config) connect(ctx context.Context, replication bool) (*pgconn.PgConn, error) {
-	cfg, err := c.parse(replication)
+// for SQL, to a server that suits. Its errors are *fault.Error, but for the one of a context that was
+// cancelled.
+func (c Config) connect(ctx context.Context, replication bool, want suits) (*pgconn.PgConn, error) {
+	cfg, err := c.parse(replication, want)
 	if err != nil {
 		return nil, err
 	}
@@ -142,8 +144,8 @@ func dial(ctx context.Context, cfg *pgx.ConnConfig) (*pgconn.PgConn, error) {
 
 // connectSQL opens a connection for SQL. When the context of a statement ends, the server is told to
 // cancel it, so that nothing goes on there unseen.
-func (c Config) connectSQL(ctx context.Context) (*pgx.Conn, error) {
-	cfg, err := c.parse(false)
+func (c Config) connectSQL(ctx context.Context, want suits) (*pgx.Conn, error) {
+	cfg, err := c.parse(false, want)
 	if err != nil {
 		return nil, err
 	}

@@ -68,7 +68,7 @@ func TestTLSByDefault(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Setenv("PGSSLMODE", test.env)
 			t.Setenv("HOME", dir) // no ~/.postgresql/root.crt
-			cfg, err := Config{URL: test.url}.parse(false)
+			cfg, err := Config{URL: test.url}.parse(false, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -98,7 +98,7 @@ func TestURLWithoutItsSecrets(t *testing.T) {
 		"postgres://u@h/db?pass%77ord=" + canary + "&sslmode=wrong",
 		canary,
 	} {
-		cfg, err := Config{URL: url}.parse(false)
+		cfg, err := Config{URL: url}.parse(false, nil)
 		if err == nil {
 			if cfg.Password != canary {
 				t.Errorf("%s: the password was taken for something else", url)
@@ -121,7 +121,7 @@ func TestWrongPasswordWhereTLSIsTriedFirst(t *testing.T) {
 	c := configOf(db)
 	for mode, want := range map[string]fault.Code{"": fault.PostgresAuth, "?sslmode=prefer": fault.PostgresAuth, "?sslmode=require": fault.PostgresTLS} {
 		c.URL = "postgres://postgres:wrong@" + db.Server.Addr() + "/" + db.Name + mode
-		if _, err := c.connect(t.Context(), false); !fault.Is(err, want) {
+		if _, err := c.connect(t.Context(), false, nil); !fault.Is(err, want) {
 			t.Errorf("%q: %v, want %s", mode, err, want)
 		}
 	}
@@ -137,7 +137,7 @@ func TestPasswordIsReadAtEachConnect(t *testing.T) {
 	c.Password = vault.Credential{File: file}
 
 	connect := func() error {
-		conn, err := c.connect(t.Context(), false)
+		conn, err := c.connect(t.Context(), false, nil)
 		if err == nil {
 			err = hangUp(conn)
 		}
@@ -189,7 +189,7 @@ func TestPinnedSession(t *testing.T) {
 		current_setting('tcp_keepalives_idle'), current_setting('tcp_user_timeout')`
 	const want = `2020-01-02|P1M2DT3H|2020-01-02 03:04:05.678+00|\x00ff|0.30000000000000004|UTF8|pg_type|walferry-shop|$1,234.50|15|30000`
 	for _, replication := range []bool{true, false} {
-		conn, err := c.connect(t.Context(), replication)
+		conn, err := c.connect(t.Context(), replication, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -239,7 +239,7 @@ func TestConnectErrors(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			c := configOf(db)
 			c.URL = test.url
-			_, err := c.connect(t.Context(), true)
+			_, err := c.connect(t.Context(), true, nil)
 			if !fault.Is(err, test.code) {
 				t.Fatalf("got %v, want %s", err, test.code)
 			}
@@ -254,7 +254,7 @@ func TestConnectErrors(t *testing.T) {
 	t.Run("cancelled", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		_, err := configOf(db).connect(ctx, true)
+		_, err := configOf(db).connect(ctx, true, nil)
 		if fault.Of(err) != nil || ctx.Err() == nil || !strings.Contains(err.Error(), "canceled") {
 			t.Errorf("got %v, want the context's error alone", err)
 		}
@@ -262,7 +262,7 @@ func TestConnectErrors(t *testing.T) {
 	t.Run("second host lives", func(t *testing.T) {
 		c := configOf(db)
 		c.URL = strings.Replace(db.DSN(), "@"+live, "@"+dead+","+live, 1)
-		conn, err := c.connect(t.Context(), true)
+		conn, err := c.connect(t.Context(), true, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -280,7 +280,7 @@ func TestFault47_SilentServer(t *testing.T) {
 	}
 	defer func() { _ = l.Close() }()
 	began := time.Now()
-	_, err = Config{URL: "postgres://u@" + l.Addr().String() + "/x?sslmode=disable&connect_timeout=1"}.connect(t.Context(), true)
+	_, err = Config{URL: "postgres://u@" + l.Addr().String() + "/x?sslmode=disable&connect_timeout=1"}.connect(t.Context(), true, nil)
 	if !fault.Is(err, fault.PostgresUnavailable) {
 		t.Errorf("got %v, want postgres_unavailable", err)
 	}
@@ -330,7 +330,7 @@ func TestFault46_TLS(t *testing.T) {
 			t.Setenv("HOME", dir)
 			c := configOf(db)
 			c.URL = fmt.Sprintf("postgres://postgres:postgres@%s:%d/%s?%s", test.host, s.Port(), db.Name, test.query)
-			conn, err := c.connect(t.Context(), true)
+			conn, err := c.connect(t.Context(), true, nil)
 			if test.hint == "" {
 				if err != nil {
 					t.Fatal(err)

@@ -18,7 +18,7 @@ import (
 // When ctx ends, the server is told to give up.
 func (s *Setup) CreateSlot(ctx context.Context) error {
 	const op = "create the slot"
-	cfg, err := s.cfg.parse(true)
+	cfg, err := s.cfg.parse(true, startedAt(s.start))
 	if err != nil {
 		return err
 	}
@@ -42,11 +42,34 @@ func (s *Setup) CreateSlot(ctx context.Context) error {
 	return err
 }
 
+// createSlotCommand returns CREATE_REPLICATION_SLOT in the server's own dialect. From 17 on the slot is one
+// that standbys may synchronize; where none does, that changes nothing.
+func (c Config) createSlotCommand(version int) string {
+	options := "NOEXPORT_SNAPSHOT"
+	if version >= failoverVersion {
+		options = "(SNAPSHOT 'nothing', FAILOVER)"
+	}
+	return `CREATE_REPLICATION_SLOT "` + c.Slot.Name + `" LOGICAL pgoutput ` + options
+}
+
+// failoverVersion is the first server_version_num whose slots can follow a failover.
+const failoverVersion = 170000
+
+// sayFailover tells of a slot that would stay behind in a failover and need not. Only an operator can
+// say whether it should, so nothing is changed.
+func (s *Setup) sayFailover() {
+	if slot := s.server.Slot; slot == nil || slot.Failover || s.server.Version < failoverVersion {
+		return
+	}
+	s.log.Info("the slot was made without failover: it stays behind when a standby is promoted; with walferry stopped, a replication connection can change that",
+		"slot", s.cfg.Slot.Name, "command", `ALTER_REPLICATION_SLOT "`+s.cfg.Slot.Name+`" (FAILOVER true)`)
+}
+
 // awaitSlot sends the command and waits for its end.
 func (s *Setup) awaitSlot(ctx context.Context, conn *pgconn.PgConn) error {
 	done := make(chan error, 1)
 	go func() { // ends with the command, which ctx ends
-		_, err := simpleQuery(ctx, conn, "create the slot", `CREATE_REPLICATION_SLOT "`+s.cfg.Slot.Name+`" LOGICAL pgoutput NOEXPORT_SNAPSHOT`)
+		_, err := simpleQuery(ctx, conn, "create the slot", s.cfg.createSlotCommand(s.server.Version))
 		done <- err
 	}()
 	tick := time.NewTicker(s.blockersEvery)

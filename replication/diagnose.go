@@ -79,7 +79,7 @@ func checks() []check {
 }
 
 func (d *diagnosis) run(ctx context.Context) Diagnosis {
-	pc, err := d.cfg.parse(false)
+	pc, err := d.cfg.parse(false, nil)
 	if err != nil {
 		return Diagnosis{Findings: []doctor.Finding{doctor.FromFault("postgres_connection", err, doctor.Fix{Kind: doctor.Advice, Do: "Check postgres.url and postgres.password_file."})}, Platform: string(selfHosted)}
 	}
@@ -109,7 +109,7 @@ func (d *diagnosis) tryReplication(ctx context.Context) []doctor.Finding {
 	role, p := d.role, d.platform
 	ctx, cancel := context.WithTimeout(ctx, 2*checkTimeout)
 	defer cancel()
-	conn, err := d.cfg.connect(ctx, true)
+	conn, err := d.cfg.connect(ctx, true, nil)
 	if err == nil {
 		defer func() { _ = hangUp(conn) }() // nothing is at stake: it only read
 		_, err = d.cfg.serverState(ctx, conn)
@@ -132,7 +132,7 @@ func (d *diagnosis) tryReplication(ctx context.Context) []doctor.Finding {
 // runSQL connects and makes all checks over SQL, one after the other.
 func (d *diagnosis) runSQL(ctx context.Context) {
 	const id = "postgres_connection"
-	conn, err := d.cfg.connectSQL(ctx)
+	conn, err := d.cfg.connectSQL(ctx, nil)
 	if err != nil {
 		d.add(doctor.FromFault(id, err, d.loginFixes(err)...))
 		d.skipFrom(0, id)

@@ -38,8 +38,9 @@ func explain(op string, err error) error {
 }
 
 // explainConnect explains why there is no connection. With several hosts, or several ways to try
-// one, there are as many causes: one that may pass by itself goes before one that needs a person, and
-// what a server says to a login before that it has no TLS, which sslmode=prefer tries first.
+// one, there are as many causes: one that is settled goes first, then one that may pass by itself before
+// one that needs a person, and what a server says to a login before that it has no TLS, which
+// sslmode=prefer tries first.
 func explainConnect(ctx context.Context, err error) error {
 	const op = "connect to Postgres"
 	if errors.Is(ctx.Err(), context.Canceled) {
@@ -51,7 +52,11 @@ func explainConnect(ctx context.Context, err error) error {
 	}
 	whole := &oneLine{err}
 	var first *fault.Error
-	for _, attempt := range attempts(err) {
+	all := attempts(err)
+	for _, attempt := range all {
+		if errors.As(attempt, new(settled)) {
+			return fault.Of(attempt)
+		}
 		e := explainTLS(op, attempt)
 		if e == nil {
 			e = fault.Of(explain(op, attempt))
@@ -66,8 +71,12 @@ func explainConnect(ctx context.Context, err error) error {
 	if first.Code == fault.PostgresPrivilege {
 		first.Hint = grantReplication(role)
 	}
-	first.Err = whole
-	return first
+	if fault.Of(err) != nil && len(all) == 1 {
+		return first // a refusal of ours, which says it all
+	}
+	said := *first // first may be what whole holds
+	said.Err = whole
+	return &said
 }
 
 // precedence tells which of several causes counts: the lowest, and among equals the first.
@@ -223,7 +232,8 @@ const (
 	publicationHint = "Without it the changes of this time are lost to the slot. Create the publication again, and be aware that the slot cannot decode what was written while it was gone."
 	lostHint        = "The WAL is gone, and with it the changes after the checkpoint; only a new slot and a new copy of the tables can close the gap. To keep it from happening again raise max_slot_wal_keep_size, and watch the lag. To drop the slot and begin with the present:\nwalferry checkpoint set --now"
 	walLevelHint    = "ALTER SYSTEM SET wal_level = 'logical'; and restart Postgres (Amazon RDS: rds.logical_replication = 1; Cloud SQL: cloudsql.logical_decoding = on)."
-	standbyHint     = "A standby takes over once it is promoted. With several hosts in the URL add target_session_attrs=read-write, so that the primary is chosen."
+	standbyHint     = "walferry reads from a primary. It goes on here once this server is promoted; if the primary is another one, name it in the URL as well: postgres://user@host1,host2/database."
+	slotStaysHint   = "The new primary keeps nothing for this pipeline. Where the old primary is still there, deliver from it first; else begin with the present, and bring the consumers up to date by other means:\nwalferry checkpoint set --now\nFrom 17 on a slot made with failover follows a promotion, where the standby synchronizes it (sync_replication_slots)."
 	poolerHint      = "The server does not understand replication connections. If PgBouncer or another pooler or proxy stands in between, connect to Postgres itself."
 )
 

@@ -83,7 +83,7 @@ func TestExplainPassesOn(t *testing.T) {
 // open for the test.
 func startSlot(t *testing.T, c Config) error {
 	t.Helper()
-	conn, err := c.connect(t.Context(), true)
+	conn, err := c.connect(t.Context(), true, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +158,7 @@ func TestStartErrors(t *testing.T) {
 		if !fault.Is(busy, fault.SlotBusy) || !fault.Retryable(busy) {
 			t.Fatalf("got %v, want slot_busy", busy)
 		}
-		conn, err := c.connect(t.Context(), true)
+		conn, err := c.connect(t.Context(), true, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -191,7 +191,7 @@ func TestFault12_SlotLost(t *testing.T) {
 			}
 		}
 	}
-	repl, err := c.connect(t.Context(), true)
+	repl, err := c.connect(t.Context(), true, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -238,15 +238,15 @@ func TestFault56_Settings(t *testing.T) {
 		if err := setup.CreateSlot(t.Context()); !fault.Is(err, fault.PostgresSettings) || !strings.Contains(hintOf(err), "max_replication_slots") {
 			t.Errorf("no slot left: got %v", err)
 		}
-		conn, err := c.connect(t.Context(), true)
+		conn, err := c.connect(t.Context(), true, nil)
 		for fault.Retryable(err) { // the walsender of a moment ago may still be there
-			conn, err = c.connect(t.Context(), true)
+			conn, err = c.connect(t.Context(), true, nil)
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer func() { _ = hangUp(conn) }()
-		_, err = c.connect(t.Context(), true)
+		_, err = c.connect(t.Context(), true, nil)
 		if !fault.Is(err, fault.PostgresUnavailable) || !strings.Contains(hintOf(err), "max_wal_senders") {
 			t.Errorf("no walsender left: got %v", err)
 		}

@@ -37,15 +37,22 @@ func NewKeeper(cfg Config) *Keeper { return &Keeper{cfg: cfg} }
 
 // Look reads, and changes nothing. It may be called while the pipeline runs.
 func (k *Keeper) Look(ctx context.Context) (View, error) {
-	srv, err := k.cfg.identify(ctx)
-	if err != nil {
-		return View{}, err
+	conn, err := k.cfg.connectSQL(ctx, nil)
+	if errors.Is(err, errStandby) {
+		conn, err = k.cfg.connectSQL(ctx, isThere)
 	}
-	conn, err := k.cfg.connectSQL(ctx)
 	if err != nil {
 		return View{}, err
 	}
 	defer func() { _ = hangUp(conn) }() // nothing is at stake: it only read
+	start, err := serverStart(ctx, conn.PgConn())
+	if err != nil {
+		return View{}, err
+	}
+	srv, err := k.cfg.identify(ctx, startedAt(start))
+	if err != nil {
+		return View{}, err
+	}
 	v := View{Server: srv}
 	if err := conn.QueryRow(ctx, "SELECT pg_is_in_recovery()").Scan(&v.Standby); err != nil {
 		return View{}, explain("look at the server", err)
@@ -64,7 +71,7 @@ func (k *Keeper) Look(ctx context.Context) (View, error) {
 // just starting, the error is fault.SlotBusy. An instance that has started already is not kept from
 // anything.
 func (k *Keeper) Lock(ctx context.Context) error {
-	conn, err := k.cfg.connectSQL(ctx)
+	conn, err := k.cfg.connectSQL(ctx, nil)
 	if err != nil {
 		return err
 	}

@@ -33,6 +33,7 @@ type Setup struct {
 	cfg    Config
 	log    *slog.Logger
 	conn   *pgx.Conn // holds the lock
+	start  string    // of the server that conn reached; every other connection goes there
 	server event.Server
 	// tables are by name; captured are the same as members of the publication.
 	tables      []*event.Table
@@ -46,7 +47,7 @@ type Setup struct {
 // prepare takes the set-up lock, which may mean waiting for another instance, checks the server, the
 // role, the tables and the publication, and makes the publication where it may and must.
 func prepare(ctx context.Context, cfg Config, cat *catalog, log *slog.Logger) (*Setup, error) {
-	conn, err := cfg.connectSQL(ctx)
+	conn, err := cfg.connectSQL(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -59,6 +60,11 @@ func prepare(ctx context.Context, cfg Config, cat *catalog, log *slog.Logger) (*
 }
 
 func (s *Setup) run(ctx context.Context, cat *catalog) error {
+	var err error
+	if s.start, err = serverStart(ctx, s.conn.PgConn()); err != nil {
+		return err
+	}
+	cat.follow(s.start)
 	version, err := sqlVersion(ctx, s.conn)
 	if err != nil {
 		return err
@@ -69,9 +75,10 @@ func (s *Setup) run(ctx context.Context, cat *catalog) error {
 	if err := s.lock(ctx); err != nil {
 		return err
 	}
-	if s.server, err = s.cfg.identify(ctx); err != nil {
+	if s.server, err = s.cfg.identify(ctx, startedAt(s.start)); err != nil {
 		return err
 	}
+	s.sayFailover()
 	if err := s.publish(ctx); err != nil {
 		return err
 	}
@@ -160,8 +167,8 @@ func (c Config) tryLock(ctx context.Context, conn *pgx.Conn) (bool, error) {
 
 // identify learns over the replication protocol what only that tells, and thereby whether the role
 // may use it.
-func (c Config) identify(ctx context.Context) (event.Server, error) {
-	conn, err := c.connect(ctx, true)
+func (c Config) identify(ctx context.Context, want suits) (event.Server, error) {
+	conn, err := c.connect(ctx, true, want)
 	if err != nil {
 		return event.Server{}, err
 	}

@@ -104,7 +104,7 @@ func (c Config) slotState(ctx context.Context, conn *pgconn.PgConn, version int)
 	const op = "read the state of the slot"
 	invalidation, failover := "NULL", "false"
 	switch {
-	case version >= 170000:
+	case version >= failoverVersion:
 		invalidation, failover = "invalidation_reason", "failover"
 	case version >= 160000:
 		// 16 says conflicting whatever the reason; a slot that has lost its WAL has no restart_lsn left.
@@ -120,8 +120,7 @@ FROM pg_catalog.pg_replication_slots WHERE slot_name = '`+c.Slot.Name+`'`)
 	s := &event.Slot{
 		Plugin: string(r[0]), Database: string(r[1]),
 		TwoPhase: string(r[2]) == "t", Temporary: string(r[3]) == "t", Active: string(r[4]) == "t",
-		WALStatus: string(r[6]), Invalidation: string(r[7]),
-		Failover: string(r[10]) == "t",
+		WALStatus: string(r[6]), Invalidation: string(r[7]), Failover: string(r[10]) == "t",
 	}
 	var errPID, errRestart, errConfirmed error
 	if r[5] != nil {

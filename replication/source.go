@@ -102,24 +102,35 @@ func (s *Source) Start(ctx context.Context, busy func()) (event.Server, error) {
 
 // start makes one attempt.
 func (s *Source) start(ctx context.Context) (event.Server, error) {
-	conn, err := s.cfg.connect(ctx, true)
+	var (
+		srv   event.Server
+		began string
+	)
+	conn, err := s.cfg.connect(ctx, true, func(ctx context.Context, conn *pgconn.PgConn) (err error) {
+		if err = isPrimary(ctx, conn); err != nil {
+			return err
+		}
+		if began, err = serverStart(ctx, conn); err != nil {
+			return err
+		}
+		if srv, err = s.cfg.serverState(ctx, conn); err != nil {
+			return err
+		}
+		err = s.goesOn(srv)
+		if err != nil && srv.Timeline > s.server.Timeline {
+			err = settled{err}
+		}
+		return err
+	})
 	if err != nil {
 		return event.Server{}, err
 	}
-	srv, err := s.cfg.serverState(ctx, conn)
 	switch {
-	case err != nil:
 	case srv.Slot == nil:
-		err = unlessStandby(ctx, conn, fault.New(fault.SlotMissing, "start replication", fmt.Errorf("slot %s does not exist", s.cfg.Slot.Name),
-			"Changes that are not in the topics are not kept for this pipeline any more. To begin with the present:\nwalferry checkpoint set --now"))
+		err = s.slotGone(srv)
 	case srv.Slot.Active:
 		err = fault.New(fault.SlotBusy, "start replication", fmt.Errorf("slot %s is held by process %d", s.cfg.Slot.Name, srv.Slot.PID), "")
 	default:
-		if err = s.goesOn(srv); err != nil {
-			err = unlessStandby(ctx, conn, err)
-		}
-	}
-	if err == nil {
 		_, err = simpleQuery(ctx, conn, "start replication", limitsSQL)
 	}
 	if err != nil {
@@ -131,6 +142,7 @@ func (s *Source) start(ctx context.Context) (event.Server, error) {
 		return event.Server{}, err
 	}
 	s.forget()
+	s.catalog.follow(began)
 	s.server = srv
 	s.adopt(raw, rest)
 	return srv, nil
@@ -165,23 +177,26 @@ func (s *Source) goesOn(srv event.Server) error {
 		return nil
 	}
 	f := fault.New(fault.StreamDiverged, "go on after a lost connection", err,
-		"The server that answers now is another one, an older copy, or lost its last changes in a failover. The topics may hold changes that it does not have: "+
-			"compare the tables with what consumers hold before starting again. What a start would do, and from where, says\nwalferry checkpoint show")
+		"The server that answers now is another one, an older copy, or lost its last changes in a failover. The topics may hold changes that it does not have. "+
+			"Go back to the server that has them, or accept it: compare the tables with what consumers hold before starting again. What a start would do, and from where, says\nwalferry checkpoint show")
 	f.LSN = s.reached
 	return f
 }
 
-// unlessStandby returns the refusal of a server, as one to try again where the server is a standby: it
-// may be about to be promoted, be behind, or have answered because the primary restarts.
-func unlessStandby(ctx context.Context, conn *pgconn.PgConn, refusal error) error {
-	rows, err := simpleQuery(ctx, conn, "start replication", "SELECT pg_catalog.pg_is_in_recovery()")
-	if err != nil {
-		return err
+// slotGone says that the slot is not there, and where a promotion explains it, that one.
+func (s *Source) slotGone(srv event.Server) error {
+	err := fmt.Errorf("slot %s does not exist", s.cfg.Slot.Name)
+	hint := "Changes that are not in the topics are not kept for this pipeline any more. To begin with the present:\nwalferry checkpoint set --now"
+	for _, ended := range srv.Switches {
+		if ended.Timeline == s.server.Timeline {
+			err = fmt.Errorf("slot %s does not exist: the server was promoted, timeline %d ended at %v, and the slot did not come along",
+				s.cfg.Slot.Name, ended.Timeline, ended.At)
+			hint = slotStaysHint
+		}
 	}
-	if len(rows) == 1 && string(rows[0][0]) == "t" {
-		return fault.New(fault.PostgresUnavailable, "start replication", fmt.Errorf("a standby answers: %w", refusal), standbyHint)
-	}
-	return refusal
+	f := fault.New(fault.SlotMissing, "start replication", err, hint)
+	f.LSN = s.reached
+	return f
 }
 
 // adopt makes a stream of a connection in COPY mode. rest are bytes of the stream that came with
@@ -394,7 +409,7 @@ func (s *Source) watchShutdown(ctx context.Context) <-chan struct{} {
 
 // toldToLeave connects, waits for the connection to end, and tells whether it was ended by a shutdown.
 func (s *Source) toldToLeave(ctx context.Context) bool {
-	conn, err := s.cfg.connect(ctx, false)
+	conn, err := s.cfg.connect(ctx, false, nil)
 	if err == nil {
 		defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 		for err == nil {

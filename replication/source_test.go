@@ -27,7 +27,7 @@ func TestStartReplicationIsRefusedInWords(t *testing.T) {
 		"not replicated": {`SELECT 1`, fault.StreamInvalid},
 	} {
 		t.Run(name, func(t *testing.T) {
-			conn, err := cfg.connect(t.Context(), true)
+			conn, err := cfg.connect(t.Context(), true, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -214,7 +214,7 @@ func TestLimitsSQL(t *testing.T) {
 	db := pgtest.Shared(t).Database()
 	for setting, want := range map[string]string{"5min": "1min", "20s": "20s", "0": "0"} {
 		db.Exec("ALTER DATABASE " + db.Name + " SET wal_sender_timeout = '" + setting + "'")
-		conn, err := configOf(db).connect(t.Context(), true)
+		conn, err := configOf(db).connect(t.Context(), true, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

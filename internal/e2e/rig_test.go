@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -33,6 +34,8 @@ type rig struct {
 
 	seed uint64
 	rng  *rand.Rand // of seed: where and when faults happen
+
+	loadOn string // the URL for the load where it is not that of db
 
 	rush int // of the load, none by default
 
@@ -275,7 +278,7 @@ func (r *rig) watch() {
 func (r *rig) load() {
 	r.t.Helper()
 	r.watch()
-	load := &cdctest.Load{DSN: r.db.DSN(), Seed: r.seed, Workers: 4, Rush: r.rush, Pause: 5 * time.Millisecond}
+	load := &cdctest.Load{DSN: cmp.Or(r.loadOn, r.db.DSN()), Seed: r.seed, Workers: 4, Rush: r.rush, Pause: 5 * time.Millisecond}
 	if env := os.Getenv("WALFERRY_PAUSE"); env != "" {
 		var err error
 		if load.Pause, err = time.ParseDuration(env); err != nil {

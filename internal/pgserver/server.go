@@ -88,14 +88,25 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 }
 
 func (s *Server) create(ctx context.Context, settings map[string]string) error {
-	if s.user != nil {
-		if err := os.Chown(s.dir, s.user.UID, s.user.GID); err != nil {
-			return fmt.Errorf("hand the folder to the user that runs postgres: %w", err)
-		}
+	if err := s.own(s.dir); err != nil {
+		return err
 	}
 	if err := s.initdb(ctx); err != nil {
 		return err
 	}
+	all := map[string]string{
+		"listen_addresses":        "127.0.0.1",
+		"unix_socket_directories": "", // a socket's path may be too long in a temporary folder
+		"wal_level":               "logical",
+		"max_wal_senders":         "20",
+		"max_replication_slots":   "20",
+	}
+	maps.Copy(all, settings)
+	return s.listen(ctx, all)
+}
+
+// listen starts the server for the first time, on a free port.
+func (s *Server) listen(ctx context.Context, settings map[string]string) error {
 	if err := s.configure(settings); err != nil {
 		return err
 	}
@@ -162,17 +173,9 @@ func (s *Server) initdb(ctx context.Context) error {
 
 // configure appends to postgresql.conf, so that ALTER SYSTEM still has the last word.
 func (s *Server) configure(settings map[string]string) error {
-	all := map[string]string{
-		"listen_addresses":        "127.0.0.1",
-		"unix_socket_directories": "", // a socket's path may be too long in a temporary folder
-		"wal_level":               "logical",
-		"max_wal_senders":         "20",
-		"max_replication_slots":   "20",
-	}
-	maps.Copy(all, settings)
 	var conf strings.Builder
-	for _, k := range slices.Sorted(maps.Keys(all)) {
-		fmt.Fprintf(&conf, "%s = '%s'\n", k, strings.ReplaceAll(all[k], "'", "''"))
+	for _, k := range slices.Sorted(maps.Keys(settings)) {
+		fmt.Fprintf(&conf, "%s = '%s'\n", k, strings.ReplaceAll(settings[k], "'", "''"))
 	}
 	f, err := os.OpenFile(filepath.Join(s.data(), "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {

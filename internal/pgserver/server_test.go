@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"testing"
 	"time"
 
@@ -153,5 +154,44 @@ func TestCloseRemovesEverything(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Dir(s.LogFile())); !os.IsNotExist(err) {
 		t.Fatalf("the folder is still there: %v", err)
+	}
+}
+
+// TestStandby follows a primary that works, and takes over from it. A backup is begun and ended in other
+// words before 15.
+func TestStandby(t *testing.T) {
+	for _, major := range []int{14, pgserver.DefaultMajor} {
+		if major != pgserver.DefaultMajor && !pgserver.Cached(major) {
+			continue
+		}
+		t.Run(strconv.Itoa(major), func(t *testing.T) {
+			primary := start(t, pgserver.Options{Major: major, Settings: map[string]string{"fsync": "off"}})
+			value(t, primary, "CREATE TABLE t AS SELECT 1 AS id")
+			value(t, primary, "SELECT pg_create_logical_replication_slot('kept', 'pgoutput')::text")
+			standby, err := primary.Standby(t.Context(), "standby", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				if err := standby.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+			value(t, primary, "INSERT INTO t VALUES (2)")
+			for value(t, standby, "SELECT count(*)::text FROM t") != "2" {
+				if t.Context().Err() != nil {
+					t.Fatal("the standby does not follow")
+				}
+			}
+			if err := primary.Stop(t.Context(), pgserver.Immediate); err != nil {
+				t.Fatal(err)
+			}
+			if err := standby.Promote(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got := value(t, standby, "INSERT INTO t VALUES (3) RETURNING id::text"); got != "3" {
+				t.Fatalf("got %s", got)
+			}
+		})
 	}
 }

@@ -43,6 +43,24 @@ func Start(tb testing.TB, o pgserver.Options) *Server {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	return owned(tb, s)
+}
+
+// Standby makes a standby of the server for this test, with the physical slot of that name; see
+// pgserver.Server.Standby.
+func (s *Server) Standby(slot string, settings map[string]string) *Server {
+	s.tb.Helper()
+	ctx, cancel := context.WithTimeout(s.tb.Context(), startTimeout)
+	defer cancel()
+	standby, err := s.Server.Standby(ctx, slot, settings)
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	return owned(s.tb, standby)
+}
+
+// owned has the test stop the server at its end.
+func owned(tb testing.TB, s *pgserver.Server) *Server {
 	tb.Cleanup(func() {
 		if tb.Failed() {
 			tb.Logf("end of the log of postgres %d:\n%s", s.Major(), s.LogTail())
