@@ -35,6 +35,9 @@ vulncheck: ## known vulnerabilities in what is called
 fuzz-smoke: ## each fuzz target for FUZZTIME
 	.ci/fuzz $(FUZZTIME)
 
+vault: ## build the Vault server that tests need, once, in some minutes
+	WALFERRY_REQUIRE_VAULT=1 $(GO) test -count=1 -timeout 30m -run TestServer ./internal/vaulttest
+
 secure: ## the whole way over SASL_SSL on a real broker, and each way to be refused
 	WALFERRY_DELIVERY=both $(GO) test -count=1 -v -timeout 10m -run 'TestSecure|TestRefused' ./internal/e2e
 

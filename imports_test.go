@@ -21,7 +21,7 @@ const module = "github.com/walferry/walferry"
 // checkpoint and slot from outside), config (for their Config types) and cmd see several. A new package belongs here first.
 var arrows = map[string][]string{
 	"event":                {},
-	"vault":                {},
+	"vault":                {"fault"},
 	"fault":                {"event"},
 	"monitor":              {"event", "fault"},
 	"checkpoint":           {"event", "fault", "internal/broker", "internal/failpoint"},
@@ -47,6 +47,7 @@ var arrows = map[string][]string{
 	"internal/kafkaserver": {"internal/cachedir", "internal/childproc", "internal/testca"},
 	"internal/pgtest":      {"internal/pgserver"},
 	"internal/kafkatest":   {"internal/kafkaserver", "internal/testca"},
+	"internal/vaulttest":   {"internal/cachedir", "internal/childproc", "internal/testca"},
 	"internal/walcapture":  {"event", "replication/pgoutput"},
 	"internal/e2e":         {},
 	"internal/oracle":      {},
@@ -62,7 +63,7 @@ var testArrows = map[string][]string{
 }
 
 // rigs are for tests; no product code imports them.
-var rigs = []string{"internal/pgtest", "internal/kafkatest", "internal/cdctest", "internal/walcapture", "internal/faultproxy"}
+var rigs = []string{"internal/pgtest", "internal/kafkatest", "internal/vaulttest", "internal/cdctest", "internal/walcapture", "internal/faultproxy"}
 
 // pure packages do no I/O and use the standard library alone: they decide correctness, so nothing
 // outside of them may decide for them, and fuzzing them needs nothing.

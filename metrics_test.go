@@ -16,6 +16,7 @@ import (
 	"github.com/walferry/walferry/pipeline"
 	"github.com/walferry/walferry/replication"
 	"github.com/walferry/walferry/sink"
+	"github.com/walferry/walferry/vault"
 )
 
 // docs/metrics.md lists what the rooms register and what the monitor adds, and nothing else.
@@ -24,6 +25,7 @@ func TestMetricsAreThoseOfThePaper(t *testing.T) {
 	sink.NewMetrics(reg)
 	replication.NewMetrics(reg)
 	pipeline.NewMetrics(reg)
+	vault.NewMetrics(reg)
 
 	inCode := map[string]bool{}
 	described := make(chan *prometheus.Desc, 1000)

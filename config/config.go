@@ -9,13 +9,18 @@ import (
 	"github.com/walferry/walferry/replication"
 	"github.com/walferry/walferry/sink"
 	"github.com/walferry/walferry/sink/encode"
+	"github.com/walferry/walferry/vault"
 )
 
 // Config is a whole pipeline, validated: every value can be used as it is, and no URL in it holds
 // a password.
 type Config struct {
 	// Name is the pipeline's name; Postgres, Kafka and Sink repeat it where they need it.
-	Name     string
+	Name string
+	// Vault says where Vault is. Secrets are what is read from it, none where Vault is not used; Postgres
+	// and Kafka hold the same entries, which vault.New brings to life.
+	Vault    vault.Config
+	Secrets  []*vault.Entry
 	Postgres replication.Config
 	Kafka    broker.Config
 	Sink     sink.Config

@@ -15,6 +15,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/walferry/walferry/fault"
+	"github.com/walferry/walferry/vault"
 )
 
 // decoder fills settings from a file and flags, keeping where each key was given and everything
@@ -26,6 +27,8 @@ type decoder struct {
 	problems problems
 	// only are the sections to look at; nil means all.
 	only []string
+	// secrets are what is read from Vault.
+	secrets []*vault.Entry
 }
 
 // reject notes a problem of a key, at the place where the key, or else the nearest key around it,

@@ -13,6 +13,7 @@ import (
 	"github.com/walferry/walferry/fault"
 	"github.com/walferry/walferry/internal/broker"
 	"github.com/walferry/walferry/sink"
+	"github.com/walferry/walferry/vault"
 )
 
 // kafka builds the connection to the brokers.
@@ -30,9 +31,14 @@ func (d *decoder) kafka(s settings) broker.Config {
 	}
 	if !d.given("kafka.tls.enabled") {
 		// Whoever names a certificate wants TLS, on loopback too.
-		cfg.TLS.Enabled = !local || t != tlsSettings{}
+		cfg.TLS.Enabled = !local || d.givenWithin("kafka.tls")
 	}
 	d.tlsFiles(t)
+	cfg.TLS.Vault = d.certificate("kafka.tls", "kafka_tls", t.Vault)
+	if cfg.TLS.Vault != nil {
+		d.twice("kafka.tls.cert_file", t.CertFile != "" && cfg.TLS.Vault.Has(vault.FieldCertificate))
+		d.twice("kafka.tls.ca_file", t.CAFile != "" && cfg.TLS.Vault.Has(vault.FieldCA))
+	}
 	cfg.SASL = d.sasl(k.SASL, cfg.TLS.Enabled)
 	return cfg
 }
@@ -131,17 +137,22 @@ func (d *decoder) sasl(s saslSettings, tls bool) broker.SASLConfig {
 		Password:       d.credential(key+".password", s.Password, s.PasswordFile),
 		AllowPlaintext: s.AllowPlaintext,
 	}
+	cfg.Vault = d.login(key, "kafka_sasl", s.Vault, s.Username)
+	if cfg.Vault != nil {
+		d.twice(key+".password", !cfg.Password.IsZero())
+		d.twice(key+".username", s.Username != "" && cfg.Vault.Has(vault.FieldUsername))
+	}
 	if s.Mechanism == "" {
-		if s.Username != "" || !cfg.Password.IsZero() {
+		if cfg.Vault != nil || s.Username != "" || !cfg.Password.IsZero() {
 			d.reject(key+".mechanism", "is missing: want plain, scram-sha-256 or scram-sha-512")
 		}
 		return cfg
 	}
 	d.oneOf(key+".mechanism", s.Mechanism, "plain", "scram-sha-256", "scram-sha-512")
-	if s.Username == "" {
+	if s.Username == "" && (cfg.Vault == nil || !cfg.Vault.Has(vault.FieldUsername)) {
 		d.reject(key+".username", "is missing")
 	}
-	if cfg.Password.IsZero() && !d.rejected(key+".password") && !d.rejected(key+".password_file") {
+	if cfg.Password.IsZero() && cfg.Vault == nil && !d.rejected(key+".password") && !d.rejected(key+".password_file") {
 		d.reject(key+".password_file", "is missing: say the password by it, or by password: ${NAME}")
 	}
 	if !tls && !s.AllowPlaintext {

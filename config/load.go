@@ -37,6 +37,7 @@ func Load(path string, flags Flags, env func(string) (string, bool)) (Config, er
 	cfg.Postgres = d.postgres(s)
 	cfg.Kafka = d.kafka(s)
 	cfg.Sink = d.sink(s, cfg)
+	cfg.Vault, cfg.Secrets = d.vault(s.Vault), d.secrets
 	d.delivery(s)
 	cfg.Transactions = d.transactions(s.Transactions)
 	d.oneOf("format", s.Format, "json")
@@ -50,11 +51,11 @@ func Load(path string, flags Flags, env func(string) (string, bool)) (Config, er
 	return cfg, nil
 }
 
-// LoadKafka is Load for a command that only reads topics: of the Config it fills Name, Kafka and
-// Sink.Topics, and neither demands nor looks at the rest, so that it works where the secrets of
+// LoadKafka is Load for a command that only reads topics: of the Config it fills Name, Vault, Secrets,
+// Kafka and Sink.Topics, and neither demands nor looks at the rest, so that it works where the secrets of
 // Postgres are not at hand.
 func LoadKafka(path string, flags Flags, env func(string) (string, bool)) (Config, error) {
-	d, s, err := read(path, flags, env, "name", "kafka")
+	d, s, err := read(path, flags, env, "name", "vault", "kafka")
 	if err != nil {
 		return Config{}, err
 	}
@@ -63,6 +64,7 @@ func LoadKafka(path string, flags Flags, env func(string) (string, bool)) (Confi
 		d.connection(s.Postgres) // A password there is refused by every command.
 	}
 	cfg := Config{Name: s.Name, Kafka: d.kafka(s)}
+	cfg.Vault, cfg.Secrets = d.vault(s.Vault), d.secrets
 	cfg.Sink = sink.Config{Pipeline: s.Name, Topics: d.topics(s.Kafka.Topics)}
 	if err := d.problems.fault(); err != nil {
 		return Config{}, err

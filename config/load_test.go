@@ -462,18 +462,26 @@ func TestDocumentedKeys(t *testing.T) {
 	})
 }
 
-// TestSampleHasEveryKey keeps full.yaml whole, since it is what TestLoadEveryKey compares.
-func TestSampleHasEveryKey(t *testing.T) {
-	text, err := os.ReadFile("../testdata/config/full.yaml")
-	if err != nil {
-		t.Fatal(err)
+// TestSamplesHaveEveryKey keeps full.yaml and vault.yaml whole, since they are what TestLoadEveryKey and
+// TestLoadVault compare.
+func TestSamplesHaveEveryKey(t *testing.T) {
+	d := &decoder{env: environment(map[string]string{"KAFKA_PASSWORD": canary}), places: map[string]place{}}
+	for _, name := range []string{"full.yaml", "vault.yaml"} {
+		text, err := os.ReadFile("../testdata/config/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := defaultSettings()
+		d.file = name
+		d.decodeFile(text, &s)
 	}
-	s := defaultSettings()
-	d := &decoder{file: "full.yaml", env: environment(map[string]string{"KAFKA_PASSWORD": canary}), places: map[string]place{}}
-	d.decodeFile(text, &s)
+	elsewhere := []string{
+		"postgres.password", "kafka.sasl.password_file", "vault.auth.role", "vault.auth.token", "vault.auth.token_file",
+		"vault.auth.jwt_file", "vault.auth.cert_file", "vault.auth.key_file",
+	}
 	for _, key := range Keys() {
-		if key != "postgres.password" && key != "kafka.sasl.password_file" && !d.given(key) {
-			t.Errorf("full.yaml lacks %s", key)
+		if !slices.Contains(elsewhere, key) && !d.given(key) {
+			t.Errorf("the samples lack %s", key)
 		}
 	}
 }

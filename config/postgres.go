@@ -45,6 +45,11 @@ func (d *decoder) postgres(s settings) replication.Config {
 		MessagePrefixes: p.Messages.Prefixes,
 	}
 	cfg.URL, cfg.Password = d.connection(p)
+	cfg.Vault = d.login("postgres", "postgres", p.Vault, "")
+	if cfg.Vault != nil {
+		d.twice("postgres.password", !cfg.Password.IsZero())
+	}
+	cfg.TLSVault = d.certificate("postgres.tls", "postgres_tls", p.TLS.Vault)
 	return cfg
 }
 

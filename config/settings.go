@@ -10,6 +10,7 @@ import (
 // this is the one list of them; docs/configuration.md is tested against it.
 type settings struct {
 	Name         string              `yaml:"name"`
+	Vault        vaultSettings       `yaml:"vault"`
 	Postgres     postgresSettings    `yaml:"postgres"`
 	Kafka        kafkaSettings       `yaml:"kafka"`
 	Delivery     string              `yaml:"delivery"`
@@ -22,14 +23,52 @@ type settings struct {
 	Log          logSettings         `yaml:"log"`
 }
 
+type vaultSettings struct {
+	Address      string        `yaml:"address"`
+	Namespace    string        `yaml:"namespace"`
+	CAFile       string        `yaml:"ca_file"`
+	ServerName   string        `yaml:"server_name"`
+	Redirects    []string      `yaml:"redirects"`
+	StartTimeout time.Duration `yaml:"start_timeout"`
+	PollInterval time.Duration `yaml:"poll_interval"`
+	Auth         authSettings  `yaml:"auth"`
+}
+
+type authSettings struct {
+	Method          string `yaml:"method"`
+	Mount           string `yaml:"mount"`
+	Role            string `yaml:"role"`
+	RoleID          string `yaml:"role_id"`
+	SecretIDFile    string `yaml:"secret_id_file"`
+	SecretIDWrapped bool   `yaml:"secret_id_wrapped"`
+	Token           string `yaml:"token"`
+	TokenFile       string `yaml:"token_file"`
+	JWTFile         string `yaml:"jwt_file"`
+	CertFile        string `yaml:"cert_file"`
+	KeyFile         string `yaml:"key_file"`
+}
+
+// secretSettings name one secret in Vault, in place of a file.
+type secretSettings struct {
+	Path   string            `yaml:"path"`
+	Fields map[string]string `yaml:"fields"`
+	Params map[string]string `yaml:"params"`
+}
+
 type postgresSettings struct {
 	URL          string              `yaml:"url"`
 	Password     string              `yaml:"password"`
 	PasswordFile string              `yaml:"password_file"`
+	Vault        secretSettings      `yaml:"vault"`
+	TLS          postgresTLSSettings `yaml:"tls"`
 	Tables       tableList           `yaml:"tables"`
 	Slot         slotSettings        `yaml:"slot"`
 	Publication  publicationSettings `yaml:"publication"`
 	Messages     messageSettings     `yaml:"messages"`
+}
+
+type postgresTLSSettings struct {
+	Vault secretSettings `yaml:"vault"`
 }
 
 type slotSettings struct {
@@ -64,6 +103,8 @@ type tlsSettings struct {
 	KeyFile            string `yaml:"key_file"`
 	ServerName         string `yaml:"server_name"`
 	InsecureSkipVerify bool   `yaml:"insecure_skip_verify"`
+
+	Vault secretSettings `yaml:"vault"`
 }
 
 type saslSettings struct {
@@ -72,6 +113,8 @@ type saslSettings struct {
 	Password       string `yaml:"password"`
 	PasswordFile   string `yaml:"password_file"`
 	AllowPlaintext bool   `yaml:"allow_plaintext"`
+
+	Vault secretSettings `yaml:"vault"`
 }
 
 type topicSettings struct {
@@ -127,7 +170,8 @@ type tableEntry struct {
 // empty here; build fills them in.
 func defaultSettings() settings {
 	return settings{
-		Name: "walferry",
+		Name:  "walferry",
+		Vault: vaultSettings{StartTimeout: time.Minute, PollInterval: time.Minute},
 		Postgres: postgresSettings{
 			Slot:        slotSettings{Create: true},
 			Publication: publicationSettings{Manage: "create"},

@@ -84,6 +84,15 @@ const (
 	KafkaACL         Code = "kafka_acl"
 	KafkaUnsupported Code = "kafka_unsupported"
 
+	VaultUnavailable Code = "vault_unavailable"
+	VaultAuth        Code = "vault_auth"
+	VaultDenied      Code = "vault_denied"
+	VaultSecret      Code = "vault_secret"
+	VaultTLS         Code = "vault_tls"
+	VaultUnwrap      Code = "vault_unwrap"
+
+	CredentialRotated Code = "credential_rotated" //nolint:gosec // a name
+
 	TopicMissing    Code = "topic_missing"
 	TopicName       Code = "topic_name"
 	TopicCollision  Code = "topic_collision"
@@ -153,6 +162,15 @@ var meanings = map[Code]meaning{
 	KafkaTLS:         {KindPerson, "the TLS connection to a Kafka broker could not be trusted"},
 	KafkaACL:         {KindPerson, "the Kafka principal lacks a permission"},
 	KafkaUnsupported: {KindPerson, "the Kafka cluster lacks something walferry needs"},
+
+	VaultUnavailable: {KindRetry, "Vault cannot be reached or does not answer"},
+	VaultAuth:        {KindPerson, "Vault refused the login"},
+	VaultDenied:      {KindPerson, "the Vault policy does not allow a path"},
+	VaultSecret:      {KindPerson, "a secret in Vault is missing or not what it should be"},
+	VaultTLS:         {KindPerson, "the TLS connection to Vault could not be trusted"},
+	VaultUnwrap:      {KindPerson, "a wrapping token was spent or has expired: a secret id may be stolen"},
+
+	CredentialRotated: {KindRetry, "a connection is given up for one with a newer credential"},
 
 	TopicMissing:    {KindPerson, "a topic does not exist and may not be created"},
 	TopicName:       {KindPerson, "a topic name is not legal in Kafka"},

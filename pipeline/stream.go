@@ -34,6 +34,9 @@ func (p *Pipeline) stream(ctx, work context.Context) error {
 		switch {
 		case err == nil, work.Err() != nil:
 			return nil
+		case fault.Is(err, fault.CredentialRotated):
+			log.Info("going on over another connection, with a newer credential")
+			continue
 		case !fault.Retryable(err):
 			return p.place(err)
 		case !p.isClaimed() && retry.since() > p.cfg.StartTimeout:

@@ -43,6 +43,7 @@ type catalog struct {
 	altered atomic.Uint64
 	conn    *pgx.Conn
 	to      string      // the start of the server that conn reached
+	login   login       // what conn was made with
 	idle    *time.Timer // hangs up; nil until the first use
 
 	server atomic.Pointer[string] // the start of the server to ask
@@ -338,15 +339,16 @@ func (c *catalog) connect(ctx context.Context) error {
 	if start := c.server.Load(); start != nil {
 		server, only = *start, startedAt(*start)
 	}
-	if c.conn != nil && c.to == server {
+	// A role that is about to be dropped asks nothing any more.
+	if c.conn != nil && c.to == server && !moved(c.cfg.moves(c.login)) {
 		return nil
 	}
 	c.hangUp()
-	conn, err := c.cfg.connectSQL(ctx, only)
+	conn, used, err := c.cfg.connectSQLAs(ctx, only)
 	if err != nil {
 		return err
 	}
-	c.conn, c.to = conn, server
+	c.conn, c.to, c.login = conn, server, used
 	if c.idle == nil {
 		c.idle = time.AfterFunc(catalogIdle, c.close)
 	}

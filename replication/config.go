@@ -10,6 +10,11 @@ type Config struct {
 	URL string
 	// Password goes before one of the URL, PGPASSWORD or a passfile. Zero means: use those.
 	Password vault.Credential
+	// Vault gives user and password, or the password alone, in place of the above; nil where it does not.
+	Vault *vault.Entry
+	// TLSVault gives the client certificate with its key, the server's authority, or both; nil where
+	// they are what the URL and the environment say.
+	TLSVault *vault.Entry
 	// Tables are what is captured. AllTables means every table of the database.
 	Tables    []TableSpec
 	AllTables bool

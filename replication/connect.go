@@ -76,20 +76,13 @@ var noticed = map[string]string{
 }
 
 // parse builds the connection's settings from the URL, the PG* environment, service file and
-// passfile, as libpq would, with the password of now and the pinned session options. The hosts of a
-// URL that names several are tried in turn, until one suits.
+// passfile, as libpq would, with the pinned session options; see logIn for the rest. The hosts of a URL
+// that names several are tried in turn, until one suits.
 func (c Config) parse(replication bool, want suits) (*pgx.ConnConfig, error) {
 	const op = "read the Postgres URL"
 	cfg, err := pgx.ParseConfig(c.URL)
 	if err != nil {
 		return nil, fault.New(fault.ConfigInvalid, op, errors.New(parseMessage(err)), "")
-	}
-	if !c.Password.IsZero() {
-		secret, err := c.Password.Read()
-		if err != nil {
-			return nil, fault.New(fault.PostgresAuth, "read the Postgres password", err, "Make the file readable for walferry, or name another one.")
-		}
-		cfg.Password = secret.Reveal()
 	}
 	if !c.sslmodeGiven() {
 		verifyFull(&cfg.Config)
@@ -126,35 +119,57 @@ func (c Config) parse(replication bool, want suits) (*pgx.ConnConfig, error) {
 // for SQL, to a server that suits. Its errors are *fault.Error, but for the one of a context that was
 // cancelled.
 func (c Config) connect(ctx context.Context, replication bool, want suits) (*pgconn.PgConn, error) {
-	cfg, err := c.parse(replication, want)
-	if err != nil {
-		return nil, err
-	}
-	return dial(ctx, cfg)
+	conn, _, err := c.connectAs(ctx, replication, want)
+	return conn, err
 }
 
-// dial opens a connection with what parse returned.
-func dial(ctx context.Context, cfg *pgx.ConnConfig) (*pgconn.PgConn, error) {
+// connectAs is connect, and says what the connection was made with.
+func (c Config) connectAs(ctx context.Context, replication bool, want suits) (*pgconn.PgConn, login, error) {
+	cfg, err := c.parse(replication, want)
+	if err != nil {
+		return nil, login{}, err
+	}
+	return c.dial(ctx, cfg)
+}
+
+// dial opens a connection with what parse returned and the login of now.
+func (c Config) dial(ctx context.Context, cfg *pgx.ConnConfig) (*pgconn.PgConn, login, error) {
+	used, err := c.logIn(ctx, cfg)
+	if err != nil {
+		return nil, used, err
+	}
 	conn, err := pgconn.ConnectConfig(ctx, &cfg.Config)
 	if err != nil {
-		return nil, explainConnect(ctx, err)
+		return nil, used, c.refused(used, explainConnect(ctx, err))
 	}
-	return conn, nil
+	c.took()
+	return conn, used, nil
 }
 
 // connectSQL opens a connection for SQL. When the context of a statement ends, the server is told to
 // cancel it, so that nothing goes on there unseen.
 func (c Config) connectSQL(ctx context.Context, want suits) (*pgx.Conn, error) {
+	conn, _, err := c.connectSQLAs(ctx, want)
+	return conn, err
+}
+
+// connectSQLAs is connectSQL, and says what the connection was made with.
+func (c Config) connectSQLAs(ctx context.Context, want suits) (*pgx.Conn, login, error) {
 	cfg, err := c.parse(false, want)
 	if err != nil {
-		return nil, err
+		return nil, login{}, err
+	}
+	used, err := c.logIn(ctx, cfg)
+	if err != nil {
+		return nil, used, err
 	}
 	cfg.BuildContextWatcherHandler = cancelAtServer
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
-		return nil, explainConnect(ctx, err)
+		return nil, used, c.refused(used, explainConnect(ctx, err))
 	}
-	return conn, nil
+	c.took()
+	return conn, used, nil
 }
 
 // cancelAtServer has a cancelled context cancel the statement at the server; the connection is

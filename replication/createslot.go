@@ -23,7 +23,7 @@ func (s *Setup) CreateSlot(ctx context.Context) error {
 		return err
 	}
 	cfg.BuildContextWatcherHandler = cancelAtServer
-	conn, err := dial(ctx, cfg)
+	conn, _, err := s.cfg.dial(ctx, cfg)
 	if err != nil {
 		return err
 	}

@@ -83,6 +83,7 @@ func (d *diagnosis) run(ctx context.Context) Diagnosis {
 	if err != nil {
 		return Diagnosis{Findings: []doctor.Finding{doctor.FromFault("postgres_connection", err, doctor.Fix{Kind: doctor.Advice, Do: "Check postgres.url and postgres.password_file."})}, Platform: string(selfHosted)}
 	}
+	_, _ = d.cfg.logIn(ctx, pc) // for the role's name; what is wrong with it the connection tells
 	d.platform, d.roleName, d.database = platformOfHost(pc.Host), pc.User, pc.Database
 	d.role = pgx.Identifier{d.roleName}.Sanitize()
 	if d.database == "" {

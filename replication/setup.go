@@ -40,6 +40,7 @@ type Setup struct {
 	captured    []member
 	identities  []identity // of captured and their leaf partitions
 	publication *publication
+	login       login // what conn was made with
 	// blockersEvery is the constant, shorter in tests.
 	blockersEvery time.Duration
 }
@@ -47,11 +48,11 @@ type Setup struct {
 // prepare takes the set-up lock, which may mean waiting for another instance, checks the server, the
 // role, the tables and the publication, and makes the publication where it may and must.
 func prepare(ctx context.Context, cfg Config, cat *catalog, log *slog.Logger) (*Setup, error) {
-	conn, err := cfg.connectSQL(ctx, nil)
+	conn, used, err := cfg.connectSQLAs(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
-	s := &Setup{cfg: cfg, log: log, conn: conn, blockersEvery: blockersEvery}
+	s := &Setup{cfg: cfg, log: log, conn: conn, login: used, blockersEvery: blockersEvery}
 	if err := s.run(ctx, cat); err != nil {
 		_ = s.Close() // the cause is err
 		return nil, err
@@ -219,6 +220,11 @@ func (s *Setup) create(ctx context.Context, tables []dbTable) (*publication, err
 	sql := s.cfg.createSQL(tables)
 	if !s.cfg.Publication.Create {
 		return nil, s.cfg.publicationMissing(sql)
+	}
+	if s.login.leased {
+		return nil, fault.New(fault.PublicationMissing, "create the publication",
+			errors.New("walferry logs in with a dynamic role of Vault, which must not own anything: Vault could not drop it any more"),
+			"Create the publication yourself, as a role that stays:\n"+sql)
 	}
 	ids, err := identities(ctx, s.conn, tables)
 	if err != nil {

@@ -106,7 +106,7 @@ func (s *Source) start(ctx context.Context) (event.Server, error) {
 		srv   event.Server
 		began string
 	)
-	conn, err := s.cfg.connect(ctx, true, func(ctx context.Context, conn *pgconn.PgConn) (err error) {
+	conn, used, err := s.cfg.connectAs(ctx, true, func(ctx context.Context, conn *pgconn.PgConn) (err error) {
 		if err = isPrimary(ctx, conn); err != nil {
 			return err
 		}
@@ -144,7 +144,7 @@ func (s *Source) start(ctx context.Context) (event.Server, error) {
 	s.forget()
 	s.catalog.follow(began)
 	s.server = srv
-	s.adopt(raw, rest)
+	s.adopt(raw, rest, s.cfg.moves(used))
 	return srv, nil
 }
 
@@ -200,14 +200,14 @@ func (s *Source) slotGone(srv event.Server) error {
 }
 
 // adopt makes a stream of a connection in COPY mode. rest are bytes of the stream that came with
-// the answer to START_REPLICATION.
-func (s *Source) adopt(raw net.Conn, rest []byte) {
+// the answer to START_REPLICATION; moves is closed when the stream is to go on over another connection.
+func (s *Source) adopt(raw net.Conn, rest []byte, moves <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := &stream{
 		conn: raw, begun: rest,
 		out: s.out, free: s.free,
-		watch: s.watchShutdown, metrics: s.metrics,
+		watch: s.watchShutdown, moves: moves, metrics: s.metrics,
 	}
 	st.status.confirmed, st.status.newest = &s.confirmed, &s.received
 	s.stream = st

@@ -40,7 +40,13 @@ type stream struct {
 	// begun are bytes of the stream that came before run.
 	begun []byte
 	// watch returns a channel that is closed when the server is shutting down; see watchShutdown.
-	watch   func(ctx context.Context) <-chan struct{}
+	watch func(ctx context.Context) <-chan struct{}
+	// moves is closed when the login of this connection is about to end; nil where it does not. The
+	// stream goes on over another connection then, from the end of the transaction that it is in:
+	// in mid-transaction the server would begin it again, each time, and a long one would never end.
+	moves   <-chan struct{}
+	moving  atomic.Bool
+	within  bool // a transaction, whose rows have begun to arrive
 	metrics *Metrics
 	frames  pgoutput.Decoder
 	msg     []byte // scratch for status updates
@@ -55,6 +61,11 @@ func (s *stream) run(ctx context.Context) error {
 	defer func() { _ = s.conn.Close() }()
 	// A cancelled ctx ends a Read that blocks.
 	defer context.AfterFunc(ctx, s.wake)()
+	if s.moves != nil {
+		running, end := context.WithCancel(ctx)
+		defer end()
+		go s.awaitMove(running) // ends with running
+	}
 	s.status.heard = time.Now()
 
 	s.fresh(s.begun)
@@ -75,6 +86,9 @@ func (s *stream) step(ctx context.Context) error {
 	had := len(s.batch.frames)
 	if err := s.parse(s.batch); err != nil {
 		return err
+	}
+	if s.mayMove() {
+		return s.move()
 	}
 	messages := len(s.batch.frames) - had
 	if len(s.batch.frames) > 0 {
@@ -121,6 +135,9 @@ func (s *stream) read(ctx context.Context, b *batch) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		if s.mayMove() {
+			return nil
+		}
 		if s.status.due().Before(due) {
 			continue
 		}
@@ -143,6 +160,26 @@ func (s *stream) read(ctx context.Context, b *batch) error {
 			return s.lost(fmt.Errorf("no word from the server for %s, though each status update asked for one", silence))
 		}
 	}
+}
+
+// awaitMove notes that the connection is to be given up, and has a Read that blocks look at that.
+func (s *stream) awaitMove(ctx context.Context) {
+	select {
+	case <-s.moves:
+		s.moving.Store(true)
+		s.wake()
+	case <-ctx.Done():
+	}
+}
+
+func (s *stream) mayMove() bool { return !s.within && s.moving.Load() }
+
+// move ends the stream in order. What was read and is not confirmed comes again on the next connection.
+func (s *stream) move() error {
+	if err := s.leave(s.batch.rest()); err != nil {
+		return err
+	}
+	return fault.New(fault.CredentialRotated, "stream from the slot", nil, "")
 }
 
 // report sends a status update if one is due at now.
@@ -182,6 +219,9 @@ func (s *stream) parse(b *batch) error {
 				return err
 			}
 			b.frames = append(b.frames, span{b.done - len(body), b.done})
+			if s.mayMove() {
+				return nil
+			}
 		default:
 			if err := s.handle(tag, body); err != nil {
 				return err
@@ -215,6 +255,9 @@ func (s *stream) note(body []byte) error {
 	switch f := frame.(type) {
 	case *pgoutput.XLogData:
 		s.status.saw(f.WALStart)
+		if len(f.Payload) > 0 && (f.Payload[0] == 'B' || f.Payload[0] == 'C') {
+			s.within = f.Payload[0] == 'B'
+		}
 	case *pgoutput.Keepalive:
 		s.status.saw(f.WALEnd)
 		s.status.asked = s.status.asked || f.ReplyRequested

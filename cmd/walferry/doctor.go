@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"sync"
 
@@ -39,7 +40,14 @@ func newDoctorCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		report := diagnose(cmd.Context(), cfg)
+		var report doctor.Report
+		err = withSecrets(cmd.Context(), cfg, newLogger(config.Log{Level: slog.LevelWarn}, cmd.ErrOrStderr()), nil, func(ctx context.Context) error {
+			report = diagnose(ctx, cfg)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
 		write := report.WriteText
 		if asJSON {
 			write = report.WriteJSON

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -121,7 +122,7 @@ func changing(cmd *cobra.Command, choose func(*operate.Pipeline) (operate.Planne
 	flags := config.AddFlags(cmd.Flags())
 	yes := cmd.Flags().Bool("yes", false, "do it; without this flag nothing is changed")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
-		p, _, err := operated(cmd, flags)
+		p, cfg, err := operated(cmd, flags)
 		if err != nil {
 			return err
 		}
@@ -130,7 +131,9 @@ func changing(cmd *cobra.Command, choose func(*operate.Pipeline) (operate.Planne
 		if err != nil {
 			return err
 		}
-		return p.Do(cmd.Context(), plan, *yes, func(line string) { fmt.Fprintln(cmd.OutOrStdout(), line) })
+		return withSecrets(cmd.Context(), cfg, newLogger(cfg.Log, cmd.ErrOrStderr()), nil, func(ctx context.Context) error {
+			return p.Do(ctx, plan, *yes, func(line string) { fmt.Fprintln(cmd.OutOrStdout(), line) })
+		})
 	}
 	return cmd
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/walferry/walferry/pipeline"
 	"github.com/walferry/walferry/replication"
 	"github.com/walferry/walferry/sink"
+	"github.com/walferry/walferry/vault"
 )
 
 func newRunCommand() *cobra.Command {
@@ -69,15 +70,17 @@ func runPipeline(ctx context.Context, cfg config.Config, log *slog.Logger) error
 		CreateSlot: cfg.Postgres.Slot.Create, AdoptSlot: cfg.Postgres.Slot.Adopt,
 		StartTimeout: cfg.StartTimeout, Transactions: cfg.Transactions,
 	}, cfg, source{replication.New(cfg.Postgres, log, replication.NewMetrics(metrics))}, target, log, pipeline.NewMetrics(metrics))
+	secrets := vault.NewMetrics(metrics)
+	work := func(ctx context.Context) error { return withSecrets(ctx, cfg, log, secrets, p.Run) }
 	if cfg.HTTP.Listen == "" {
-		return p.Run(ctx)
+		return work(ctx)
 	}
 	server := monitor.New(monitor.Config{Listen: cfg.HTTP.Listen, Explicit: cfg.HTTP.Explicit},
 		registry, func() monitor.Status { return statusOf(cfg.Name, p) }, log)
 	if err := server.Listen(ctx); err != nil {
 		return err
 	}
-	return runBoth(ctx, p, server)
+	return runBoth(ctx, work, server)
 }
 
 // newRunID returns what tells this process apart in logs and checkpoints.
@@ -87,14 +90,14 @@ func newRunID() string {
 	return hex.EncodeToString(id)
 }
 
-// runBoth runs the pipeline, and the HTTP server for as long as the pipeline: an operator who
-// watches a slow stop still gets an answer.
-func runBoth(ctx context.Context, p *pipeline.Pipeline, server *monitor.Server) error {
+// runBoth runs the pipeline's work, and the HTTP server for as long: an operator who watches a slow stop
+// still gets an answer.
+func runBoth(ctx context.Context, work func(context.Context) error, server *monitor.Server) error {
 	serving, endServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer endServing()
 	var group errgroup.Group
 	group.Go(func() error { return server.Run(serving) })
-	err := p.Run(ctx)
+	err := work(ctx)
 	endServing()
 	return errors.Join(err, group.Wait())
 }

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"text/tabwriter"
 	"time"
 
@@ -35,15 +37,15 @@ func newShowCommand() *cobra.Command {
 			return err
 		}
 		defer func() { err = errors.Join(err, p.Store.Close()) }()
-		s := p.Look(cmd.Context())
-		v := p.Verdict(s)
-		view := newReport(cfg, p, s, v)
-		if *asJSON {
-			err = json.NewEncoder(cmd.OutOrStdout()).Encode(view)
-		} else {
-			err = view.print(cmd.OutOrStdout(), time.Now())
-		}
-		return errors.Join(v.Err, err)
+		return withSecrets(cmd.Context(), cfg, newLogger(config.Log{Level: slog.LevelWarn}, cmd.ErrOrStderr()), nil, func(ctx context.Context) error {
+			s := p.Look(ctx)
+			v := p.Verdict(s)
+			view := newReport(cfg, p, s, v)
+			if *asJSON {
+				return errors.Join(v.Err, json.NewEncoder(cmd.OutOrStdout()).Encode(view))
+			}
+			return errors.Join(v.Err, view.print(cmd.OutOrStdout(), time.Now()))
+		})
 	}
 	return cmd
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"regexp"
 	"strings"
@@ -52,7 +53,10 @@ func newTailCommand() *cobra.Command {
 		}
 		p := newPrinter(cmd.OutOrStdout())
 		p.json, p.key = o.json, o.key
-		return tail(cmd.Context(), cfg, topics, o, p, cmd.ErrOrStderr())
+		log := newLogger(config.Log{Level: slog.LevelWarn}, cmd.ErrOrStderr())
+		return withSecrets(cmd.Context(), cfg, log, nil, func(ctx context.Context) error {
+			return tail(ctx, cfg, topics, o, p, cmd.ErrOrStderr())
+		})
 	}
 	return cmd
 }

@@ -19,6 +19,9 @@ type TLSConfig struct {
 	CertFile, KeyFile  string // PEM client certificate, both or neither
 	ServerName         string // checked in place of the broker's host name
 	InsecureSkipVerify bool
+	// Vault gives the client certificate with its key, the authority, or both, in place of the files;
+	// nil where it does not.
+	Vault *vault.Entry
 }
 
 // SASLConfig is the login.
@@ -26,6 +29,8 @@ type SASLConfig struct {
 	Mechanism string // "", plain, scram-sha-256, scram-sha-512
 	Username  string
 	Password  vault.Credential
+	// Vault gives user and password, or the password alone, in place of the above; nil where it does not.
+	Vault *vault.Entry
 	// AllowPlaintext permits a login over a connection without TLS.
 	AllowPlaintext bool
 }

@@ -18,7 +18,8 @@ import (
 // Explain turns what a Kafka client, a TLS handshake or the network answered into a *fault.Error
 // with a hint that names the setting to look at. Op is the verb phrase of what was being done.
 // An error that is a fault already stays as it is; nil stays nil; a cancelled context and a closed
-// client are wrapped without a code, because nothing is wrong with them. No secret gets into it.
+// client are wrapped without a code, because nothing is wrong with them. No secret gets into it. A refused login of Vault's has
+// Vault asked for a newer one, in the background.
 func Explain(op string, err error, c Config) error {
 	switch {
 	case err == nil:
@@ -27,6 +28,9 @@ func Explain(op string, err error, c Config) error {
 		return fault.Of(err)
 	case errors.Is(err, context.Canceled), errors.Is(err, kgo.ErrClientClosed):
 		return fmt.Errorf("%s: %w", op, err)
+	}
+	if c.refused(err) {
+		return fault.New(fault.KafkaUnavailable, op, err, "The brokers refuse the login that Vault gave. A rotation may be under way: Vault is asked for a newer one.")
 	}
 	for _, judge := range []func(error, Config) (fault.Code, string){judgeKafka, judgeTLS, judgeGreeting} {
 		if code, hint := judge(err, c); code != "" {
@@ -37,6 +41,11 @@ func Explain(op string, err error, c Config) error {
 		return fault.New(fault.KafkaUnsupported, op, err, "The brokers gave an answer that walferry cannot act on.")
 	}
 	return fault.New(fault.KafkaUnavailable, op, err, unavailableHint(err, c))
+}
+
+// refused tells whether a login of Vault's was refused that was good before: it is tried again for a while.
+func (c Config) refused(err error) bool {
+	return c.SASL.Vault != nil && errors.Is(err, kerr.SaslAuthenticationFailed) && c.SASL.Vault.Refused(c.SASL.Vault.Version())
 }
 
 // unavailableHint helps with brokers that cannot be reached.

@@ -6,13 +6,9 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/sasl"
-	"github.com/twmb/franz-go/pkg/sasl/plain"
-	"github.com/twmb/franz-go/pkg/sasl/scram"
 
 	"github.com/walferry/walferry/fault"
 	"github.com/walferry/walferry/internal/failpoint"
-	"github.com/walferry/walferry/vault"
 )
 
 const (
@@ -69,34 +65,4 @@ func dialer(c TLSConfig) func(ctx context.Context, network, addr string) (net.Co
 		}
 		return secured, nil
 	}
-}
-
-// login returns the SASL mechanism, which asks for the password of now at each authentication.
-func login(c SASLConfig) (sasl.Mechanism, error) {
-	asScram := func(context.Context) (scram.Auth, error) {
-		password, err := secret(c.Password)
-		return scram.Auth{User: c.Username, Pass: password}, err
-	}
-	switch c.Mechanism {
-	case "plain":
-		return plain.Plain(func(context.Context) (plain.Auth, error) {
-			password, err := secret(c.Password)
-			return plain.Auth{User: c.Username, Pass: password}, err
-		}), nil
-	case "scram-sha-256":
-		return scram.Sha256(asScram), nil
-	case "scram-sha-512":
-		return scram.Sha512(asScram), nil
-	default:
-		return nil, fault.New(fault.ConfigInvalid, "configure the Kafka connection", nil,
-			"kafka.sasl.mechanism must be plain, scram-sha-256 or scram-sha-512.")
-	}
-}
-
-func secret(c vault.Credential) (string, error) {
-	s, err := c.Read()
-	if err != nil {
-		return "", fault.New(fault.KafkaAuth, "read the Kafka password", err, "Check kafka.sasl.password_file.")
-	}
-	return s.Reveal(), nil
 }

@@ -10,11 +10,12 @@ import (
 	"os"
 
 	"github.com/walferry/walferry/fault"
+	"github.com/walferry/walferry/vault"
 )
 
 // handshake speaks TLS over conn. The files of c are read now.
 func handshake(ctx context.Context, conn net.Conn, c TLSConfig, addr string) (net.Conn, error) {
-	conf, err := c.load(addr)
+	conf, err := c.load(ctx, addr)
 	if err != nil {
 		return nil, err
 	}
@@ -37,7 +38,7 @@ func (e *silentError) Error() string {
 }
 
 // load makes the client's side of TLS for one connection to addr.
-func (c TLSConfig) load(addr string) (*tls.Config, error) {
+func (c TLSConfig) load(ctx context.Context, addr string) (*tls.Config, error) {
 	conf := &tls.Config{
 		MinVersion:         tls.VersionTLS12,
 		ServerName:         c.ServerName,
@@ -69,5 +70,28 @@ func (c TLSConfig) load(addr string) (*tls.Config, error) {
 		}
 		conf.Certificates = []tls.Certificate{cert}
 	}
+	if c.Vault != nil {
+		return conf, present(ctx, c.Vault, conf)
+	}
 	return conf, nil
+}
+
+// present puts certificate and authority of Vault into the settings.
+func present(ctx context.Context, from *vault.Entry, conf *tls.Config) error {
+	v, err := from.Current(ctx)
+	if err != nil {
+		return err
+	}
+	if ca := v.Field(vault.FieldCA); !ca.IsZero() {
+		conf.RootCAs = x509.NewCertPool()
+		conf.RootCAs.AppendCertsFromPEM([]byte(ca.Reveal()))
+	}
+	if cert := v.Field(vault.FieldCertificate); !cert.IsZero() {
+		pair, err := tls.X509KeyPair([]byte(cert.Reveal()), []byte(v.Field(vault.FieldPrivateKey).Reveal()))
+		if err != nil {
+			return fault.New(fault.KafkaTLS, "use the client certificate of Vault", errors.New("it cannot be read"), "")
+		}
+		conf.Certificates = []tls.Certificate{pair}
+	}
+	return nil
 }
