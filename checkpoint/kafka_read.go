@@ -24,9 +24,10 @@ const (
 )
 
 // newest reads the newest committed record of this pipeline, nil where there is none. It reads
-// from the end backwards, because the part of the topic that is not compacted yet may be long.
-func (s *KafkaStore) newest(ctx context.Context) (*Record, error) {
-	last, start, err := s.newestMessage(ctx)
+// from the end backwards, because the part of the topic that is not compacted yet may be long. With all
+// it waits for the transactions that are open at this moment to end, and to become visible.
+func (s *KafkaStore) newest(ctx context.Context, all bool) (*Record, error) {
+	last, start, err := s.newestMessage(ctx, all)
 	switch {
 	case err != nil:
 		return nil, s.explain("read the checkpoint", err)
@@ -40,8 +41,8 @@ func (s *KafkaStore) newest(ctx context.Context) (*Record, error) {
 }
 
 // newestMessage returns the newest record of this pipeline, nil for none, and where the topic begins.
-func (s *KafkaStore) newestMessage(ctx context.Context) (last *kgo.Record, start int64, err error) {
-	start, end, err := s.bounds(ctx)
+func (s *KafkaStore) newestMessage(ctx context.Context, all bool) (last *kgo.Record, start int64, err error) {
+	start, end, err := s.bounds(ctx, all)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -49,7 +50,7 @@ func (s *KafkaStore) newestMessage(ctx context.Context) (last *kgo.Record, start
 	// start and not at the second.
 	for to, step := end, int64(firstStep); ; step *= 2 {
 		from := max(start, to-step)
-		last, err := s.lastBetween(ctx, from, to)
+		last, err := s.lastBetween(ctx, from, to, all)
 		if last != nil || err != nil || from == start {
 			return last, start, err
 		}
@@ -57,13 +58,13 @@ func (s *KafkaStore) newestMessage(ctx context.Context) (last *kgo.Record, start
 	}
 }
 
-// bounds returns the first offset and the offset behind the last. With the claim held that is
-// everything that was ever written: the end of any other writer's transaction is on record before
-// the claim is granted. Without it, it is everything before the first transaction that is open.
-func (s *KafkaStore) bounds(ctx context.Context) (start, end int64, err error) {
+// bounds returns the first offset and the offset behind the last. With all that is everything that
+// was ever written; with the claim held, the end of any other writer's transaction is on record by then.
+// Without it, it is everything before the first transaction that is open.
+func (s *KafkaStore) bounds(ctx context.Context, all bool) (start, end int64, err error) {
 	admin := kadm.NewClient(s.client)
 	list := admin.ListCommittedOffsets
-	if s.claimed {
+	if all {
 		list = admin.ListEndOffsets
 	}
 	if start, err = offsetOf(admin.ListStartOffsets(ctx, Topic(s.pipeline))); err != nil {
@@ -99,7 +100,7 @@ func offsetOf(listed kadm.ListedOffsets, err error) (int64, error) {
 // lastBetween returns the last committed record of this pipeline with an offset in [from, to), nil
 // where there is none. It fetches by itself and not through a consumer, because a consumer does
 // not tell how far it got where the last offsets hold nothing but markers or compacted records.
-func (s *KafkaStore) lastBetween(ctx context.Context, from, to int64) (*kgo.Record, error) {
+func (s *KafkaStore) lastBetween(ctx context.Context, from, to int64, all bool) (*kgo.Record, error) {
 	var last *kgo.Record
 	for {
 		part, next, err := s.fetch(ctx, from)
@@ -117,7 +118,7 @@ func (s *KafkaStore) lastBetween(ctx context.Context, from, to int64) (*kgo.Reco
 				last = r
 			}
 		}
-		if next >= to || (next == from && s.isAll(part, to)) {
+		if next >= to || (next == from && isAll(part, to, all)) {
 			return last, nil
 		}
 		from = next // nothing new: fetch has waited a little
@@ -128,13 +129,13 @@ func (s *KafkaStore) lastBetween(ctx context.Context, from, to int64) (*kgo.Reco
 }
 
 // isAll tells whether an answer without anything new means that there is nothing more before an
-// offset: what was there is compacted away. With the claim held, that is so once everything up to
-// there is stable; without it, a transaction that is open is not waited for.
-func (s *KafkaStore) isAll(part kgo.FetchPartition, to int64) bool {
+// offset: what was there is compacted away. With all that is so once everything up to there is stable;
+// without it, a transaction that is open is not waited for.
+func isAll(part kgo.FetchPartition, to int64, all bool) bool {
 	if part.LastStableOffset == throttled {
 		return false
 	}
-	return !s.claimed || part.LastStableOffset >= to
+	return !all || part.LastStableOffset >= to
 }
 
 // throttled stands for the last stable offset in an answer that a broker made empty because this

@@ -90,7 +90,8 @@ type Transactional interface {
 
 // Store keeps one checkpoint record.
 type Store interface {
-	// Load reads the newest record without claiming it; nil where there is none.
+	// Load reads the newest record without claiming it; nil where there is none. After a Save that
+	// succeeded it returns once everybody can read what was saved.
 	Load(ctx context.Context) (*checkpoint.Record, error)
 	// Acquire shuts out every other writer, then reads the newest record. It is called with the
 	// slot held: shutting out whoever holds the slot would stop a healthy instance.

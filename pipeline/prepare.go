@@ -90,9 +90,9 @@ func (p *Pipeline) createSlot(ctx context.Context, setup Setup) error {
 		return err
 	}
 	failpoint.Here(failpoint.IntentSaved)
-	// The brokers answer a commit a moment before they show it, and grant the next claim once they do.
-	// Whoever finds the slot must find the intent, or would take the slot for somebody else's.
-	if _, err := p.store.Acquire(ctx); err != nil {
+	// The brokers answer a commit a moment before they show it. Whoever finds the slot must find the
+	// intent, or would take the slot for somebody else's.
+	if _, err := p.store.Load(ctx); err != nil {
 		return err
 	}
 	if err := setup.CreateSlot(ctx); err != nil {
