@@ -48,6 +48,8 @@ type KafkaStore struct {
 	client  *kgo.Client
 	claimed bool // client holds the transactional id
 	closed  bool
+	// connected tells that the settings have worked.
+	connected bool
 	// ours are the instances whose record may be the newest as long as nobody else has written
 	// since the first claim: the one that was there, and the one that saves here.
 	ours map[string]bool
@@ -291,10 +293,15 @@ func (s *KafkaStore) connect(ctx context.Context, missing makeTopic) error {
 	if err != nil {
 		return err
 	}
-	if err := broker.Probe(ctx, client, s.config); err != nil {
+	probe := broker.Probe
+	if s.connected {
+		probe = broker.ProbeAgain
+	}
+	if err := probe(ctx, client, s.config); err != nil {
 		client.Close()
 		return err
 	}
+	s.connected = true
 	if err := s.ensureTopic(ctx, client, missing); err != nil {
 		client.Close()
 		return err

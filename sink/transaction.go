@@ -80,7 +80,7 @@ func (t *Transactional) Claim(ctx context.Context, transactionalID string) error
 	if err != nil {
 		return err
 	}
-	err = broker.Probe(ctx, k.client, k.broker)
+	err = broker.ProbeAgain(ctx, k.client, k.broker)
 	if err == nil {
 		_, _, err = k.client.ProducerID(ctx)
 	}

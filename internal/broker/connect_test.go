@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -213,6 +214,57 @@ func TestListenerIsSilent(t *testing.T) {
 	err = probe(t, broker.Config{Seeds: []string{l.Addr().String()}, TLS: broker.TLSConfig{Enabled: true}})
 	if !fault.Is(err, fault.KafkaTLS) || !strings.Contains(hintOf(err), "does not speak TLS") {
 		t.Fatalf("got %v", err)
+	}
+}
+
+// TestHangUpInMidRun connects to something that accepts and hangs up, or says nothing, as a load balancer
+// does whose broker is down. With settings that never worked it is taken for a wrong one; with such that
+// have, it is worth another try.
+func TestHangUpInMidRun(t *testing.T) {
+	t.Parallel()
+	for name, serve := range map[string]func(net.Conn){
+		"hangs up":     func(c net.Conn) { _, _ = c.Read(make([]byte, 4096)); c.Close() }, // unread bytes would make it a reset
+		"says nothing": func(net.Conn) {},
+	} {
+		for _, secure := range []bool{false, true} {
+			if name == "says nothing" && !secure {
+				continue // without TLS there is no greeting of its own; the request's own time is up some day
+			}
+			t.Run(fmt.Sprintf("%s, tls %t", name, secure), func(t *testing.T) {
+				t.Parallel()
+				l, err := net.Listen("tcp", "127.0.0.1:0")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer l.Close()
+				go func() { // ends with the listener
+					for {
+						c, err := l.Accept()
+						if err != nil {
+							return
+						}
+						defer c.Close()
+						serve(c)
+					}
+				}()
+				c := broker.Config{Seeds: []string{l.Addr().String()}, TLS: broker.TLSConfig{Enabled: secure}}
+				if err := probe(t, c); !fault.Is(err, fault.KafkaTLS) {
+					t.Errorf("at first: %v", err)
+				}
+				opts, err := broker.Options(c)
+				if err != nil {
+					t.Fatal(err)
+				}
+				cl, err := kgo.NewClient(append(opts, kgo.RetryTimeout(time.Second), kgo.RequestRetries(1))...)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer cl.Close()
+				if err := broker.ProbeAgain(t.Context(), cl, c); !fault.Is(err, fault.KafkaUnavailable) {
+					t.Errorf("in mid-run: %v", err)
+				}
+			})
+		}
 	}
 }
 

@@ -32,7 +32,11 @@ func Explain(op string, err error, c Config) error {
 	if c.refused(err) {
 		return fault.New(fault.KafkaUnavailable, op, err, "The brokers refuse the login that Vault gave. A rotation may be under way: Vault is asked for a newer one.")
 	}
-	for _, judge := range []func(error, Config) (fault.Code, string){judgeKafka, judgeTLS, judgeGreeting} {
+	judges := []func(error, Config) (fault.Code, string){judgeKafka, judgeTLS, judgeProtocol}
+	if untried := new(untriedError); errors.As(err, &untried) {
+		judges = append(judges, judgeGreeting)
+	}
+	for _, judge := range judges {
 		if code, hint := judge(err, c); code != "" {
 			return fault.New(code, op, err, hint)
 		}
@@ -101,6 +105,8 @@ func judgeKafka(err error, c Config) (fault.Code, string) {
 	}
 }
 
+const noTLS = "The listener does not speak TLS: use the port of a TLS listener in kafka.brokers, or set kafka.tls.enabled: false."
+
 // judgeTLS knows what crypto/tls and crypto/x509 say.
 func judgeTLS(err error, c Config) (fault.Code, string) {
 	var (
@@ -110,7 +116,6 @@ func judgeTLS(err error, c Config) (fault.Code, string) {
 		header  tls.RecordHeaderError
 		alert   tls.AlertError
 		verify  *tls.CertificateVerificationError
-		silent  *silentError
 	)
 	switch {
 	case errors.As(err, &host):
@@ -122,8 +127,8 @@ func judgeTLS(err error, c Config) (fault.Code, string) {
 		return fault.KafkaTLS, fmt.Sprintf("The broker's certificate is not signed by a CA in kafka.tls.ca_file (%s).", c.TLS.CAFile)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return fault.KafkaTLS, "The broker's certificate has expired or is not valid yet: renew it, or check this machine's clock."
-	case errors.As(err, &header), errors.As(err, &silent):
-		return fault.KafkaTLS, "The listener does not speak TLS: use the port of a TLS listener in kafka.brokers, or set kafka.tls.enabled: false."
+	case errors.As(err, &header):
+		return fault.KafkaTLS, noTLS
 	case errors.As(err, &alert), strings.Contains(err.Error(), "remote error: tls:"):
 		return fault.KafkaTLS, "The broker refused this side of the TLS connection: where it asks for client certificates, check kafka.tls.cert_file and kafka.tls.key_file."
 	case errors.As(err, &verify), errors.As(err, &invalid):
@@ -133,25 +138,35 @@ func judgeTLS(err error, c Config) (fault.Code, string) {
 	}
 }
 
-// judgeGreeting knows what a listener does that expected another protocol: it closes the connection
-// or answers something that is no Kafka response. With the client's own settings at hand, that
-// tells which of them is missing.
-func judgeGreeting(err error, c Config) (fault.Code, string) {
+// judgeProtocol knows answers that are no Kafka responses.
+func judgeProtocol(err error, _ Config) (fault.Code, string) {
 	text := err.Error()
-	var (
-		early  *kgo.ErrFirstReadEOF
-		hungUp *hungUpError
-	)
 	switch {
 	case strings.Contains(text, "appear to be a tls alert"), strings.Contains(text, "invalid large response size 352518912"):
 		return fault.KafkaTLS, "The listener speaks TLS and this side does not: set kafka.tls.enabled: true."
 	case strings.Contains(text, "invalid large response size"), strings.Contains(text, "invalid negative response size"):
 		return fault.KafkaUnsupported, "What answers is not a Kafka broker: check the ports in kafka.brokers."
+	default:
+		return "", ""
+	}
+}
+
+// judgeGreeting guesses what a listener expected that closes the connection in the greeting, or does not
+// answer: with the client's own settings at hand, that tells which of them is missing.
+func judgeGreeting(err error, c Config) (fault.Code, string) {
+	var (
+		early  *kgo.ErrFirstReadEOF
+		hungUp *hungUpError
+		silent *silentError
+	)
+	switch {
+	case errors.As(err, &silent):
+		return fault.KafkaTLS, noTLS
 	case !errors.As(err, &early) && errors.As(err, &hungUp) && c.SASL.Mechanism != "":
 		return fault.KafkaAuth, "The broker closed the connection during the login: check kafka.sasl.username, kafka.sasl.mechanism and the password."
 	case !errors.As(err, &early):
 		return "", ""
-	case strings.Contains(text, "is SASL missing?") && c.SASL.Mechanism == "":
+	case strings.Contains(err.Error(), "is SASL missing?") && c.SASL.Mechanism == "":
 		return fault.KafkaAuth, "The broker closed the connection at the first request: it wants a login. Set kafka.sasl.mechanism, kafka.sasl.username and kafka.sasl.password_file."
 	case c.TLS.Enabled:
 		return fault.KafkaTLS, "The broker closed the connection during the greeting. Most often the port is one without TLS: check kafka.brokers and kafka.tls.enabled."

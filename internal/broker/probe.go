@@ -28,15 +28,35 @@ const (
 //
 // One answering broker is enough; but where a seed answers and all the addresses that it names
 // cannot be used, that is an error: nothing could be written.
+//
+// It is for settings that have not worked yet: where a connection ends or stays silent in the greeting,
+// it guesses which of them is wrong. See ProbeAgain.
 func Probe(ctx context.Context, cl *kgo.Client, c Config) error {
+	return probe(ctx, cl, c, func(err error) error { return &untriedError{err} })
+}
+
+// ProbeAgain is Probe for settings that have worked in this process before. A connection that ends or
+// stays silent in the greeting is that of a broker in trouble then, or of a load balancer whose broker is
+// down, and a retryable fault.
+func ProbeAgain(ctx context.Context, cl *kgo.Client, c Config) error {
+	return probe(ctx, cl, c, func(err error) error { return err })
+}
+
+func probe(ctx context.Context, cl *kgo.Client, c Config, mark func(error) error) error {
 	const op = "connect to Kafka"
-	if err := firstAnswer(ctx, cl.SeedBrokers(), c); err != nil {
-		return Explain(op, err, c)
+	explain := func(err error) error {
+		if err == nil {
+			return nil
+		}
+		return Explain(op, mark(err), c)
 	}
-	if err := cl.Ping(ctx); err != nil { // learns the brokers' own addresses
-		return Explain(op, err, c)
+	if err := explain(firstAnswer(ctx, cl.SeedBrokers(), explain)); err != nil {
+		return err
 	}
-	err := Explain(op, firstAnswer(ctx, cl.DiscoveredBrokers(), c), c)
+	if err := explain(cl.Ping(ctx)); err != nil { // learns the brokers' own addresses
+		return err
+	}
+	err := explain(firstAnswer(ctx, cl.DiscoveredBrokers(), explain))
 	if f := fault.Of(err); f != nil {
 		f.Hint = fmt.Sprintf("%s answers, but the addresses that the cluster advertises for its brokers cannot be used: check advertised.listeners. %s",
 			strings.Join(c.Seeds, ", "), f.Hint)
@@ -46,14 +66,14 @@ func Probe(ctx context.Context, cl *kgo.Client, c Config) error {
 
 // firstAnswer asks one broker after the other until one answers. Of several failures it returns one
 // that a person must see to, where there is one.
-func firstAnswer(ctx context.Context, brokers []*kgo.Broker, c Config) error {
+func firstAnswer(ctx context.Context, brokers []*kgo.Broker, explain func(error) error) error {
 	var failure error
 	for _, b := range brokers {
 		err := greet(ctx, b)
 		if err == nil {
 			return nil
 		}
-		if failure == nil || fault.Retryable(Explain("", failure, c)) {
+		if failure == nil || fault.Retryable(explain(failure)) {
 			failure = err
 		}
 		if ctx.Err() != nil {
@@ -91,3 +111,9 @@ func (e *hungUpError) Error() string {
 }
 
 func (e *hungUpError) Unwrap() error { return e.err }
+
+// untriedError is what went wrong with settings that have not worked yet.
+type untriedError struct{ err error }
+
+func (e *untriedError) Error() string { return e.err.Error() }
+func (e *untriedError) Unwrap() error { return e.err }

@@ -179,7 +179,7 @@ func (p *Proxy) serve(client net.Conn) {
 	p.mu.Unlock()
 	server, err := net.DialTimeout("tcp", to, 5*time.Second)
 	if err != nil {
-		l.close()
+		l.reset() // as from a machine on which nobody listens
 		return
 	}
 	l.run(server)
