@@ -18,6 +18,11 @@ import (
 // many tables in a row, a stream for one in a while.
 const catalogIdle = 10 * time.Second
 
+// answerIn is how long the server gets for an answer: a little more than it gives itself by
+// statementTimeout. A connection that something between here and there has forgotten answers never,
+// and the stream would wait for it.
+const answerIn = 35 * time.Second
+
 // maxNesting bounds how deep a type may be made of others. Postgres has no such bound; deeper ones
 // are published as text.
 const maxNesting = 32
@@ -31,7 +36,8 @@ const maxNesting = 32
 //
 // It is safe for concurrent use.
 type catalog struct {
-	cfg Config
+	cfg      Config
+	answerIn time.Duration
 
 	mu    sync.Mutex // guards everything below
 	types map[uint32]*event.Type
@@ -57,7 +63,7 @@ type typeName struct{ schema, name string }
 func (c *catalog) follow(start string) { c.server.Store(&start) }
 
 func newCatalog(cfg Config) *catalog {
-	return &catalog{cfg: cfg, types: builtinTypes(), stale: map[uint32]*event.Type{}, named: map[uint32]typeName{}}
+	return &catalog{cfg: cfg, answerIn: answerIn, types: builtinTypes(), stale: map[uint32]*event.Type{}, named: map[uint32]typeName{}}
 }
 
 // noteType keeps the name that a Type message gave, for the case that the type is gone. The server
@@ -152,7 +158,7 @@ WHERE t.oid = $1::oid`
 // read asks the server for a type and for those it is made of.
 func (c *catalog) read(ctx context.Context, oid uint32, depth int) (*event.Type, error) {
 	var r typeRow
-	err := c.query(ctx, "read a type from the catalog", func(conn *pgx.Conn) error {
+	err := c.query(ctx, "read a type from the catalog", func(ctx context.Context, conn *pgx.Conn) error {
 		return conn.QueryRow(ctx, typeQuery, oid).Scan(&r.schema, &r.name, &r.class, &r.elem, &r.base, &r.delim, &r.hstore)
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -198,7 +204,7 @@ ORDER BY a.attnum`
 func (c *catalog) fields(ctx context.Context, oid uint32, depth int) ([]event.Field, error) {
 	var fields []event.Field
 	var types []uint32
-	err := c.query(ctx, "read a composite type from the catalog", func(conn *pgx.Conn) error {
+	err := c.query(ctx, "read a composite type from the catalog", func(ctx context.Context, conn *pgx.Conn) error {
 		fields, types = nil, nil
 		rows, err := conn.Query(ctx, fieldsQuery, oid)
 		if err != nil {
@@ -244,7 +250,7 @@ func (c *catalog) refresh(ctx context.Context) error {
 		typ  uint32
 	}
 	var now map[uint32][]attribute
-	err := c.query(ctx, "look at the composite types", func(conn *pgx.Conn) error {
+	err := c.query(ctx, "look at the composite types", func(ctx context.Context, conn *pgx.Conn) error {
 		now = map[uint32][]attribute{}
 		rows, err := conn.Query(ctx, compositesQuery, oids)
 		if err != nil {
@@ -293,7 +299,7 @@ func (c *catalog) primaryKey(ctx context.Context, table uint32) ([]string, error
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var names []string
-	err := c.query(ctx, "read a primary key from the catalog", func(conn *pgx.Conn) error {
+	err := c.query(ctx, "read a primary key from the catalog", func(ctx context.Context, conn *pgx.Conn) error {
 		rows, err := conn.Query(ctx, primaryKeyQuery, table)
 		if err != nil {
 			return err
@@ -305,13 +311,13 @@ func (c *catalog) primaryKey(ctx context.Context, table uint32) ([]string, error
 }
 
 // query runs f on the connection, and once more on a new one where the server had hung up
-// meanwhile. pgx.ErrNoRows is passed on as it is.
-func (c *catalog) query(ctx context.Context, op string, f func(*pgx.Conn) error) error {
+// meanwhile or does not answer. pgx.ErrNoRows is passed on as it is.
+func (c *catalog) query(ctx context.Context, op string, f func(context.Context, *pgx.Conn) error) error {
 	for again := c.conn != nil; ; again = false {
 		if err := c.connect(ctx); err != nil {
 			return err
 		}
-		err := f(c.conn)
+		err := c.ask(ctx, f)
 		c.idle.Reset(catalogIdle)
 		if err == nil || errors.Is(err, pgx.ErrNoRows) {
 			return err
@@ -324,6 +330,12 @@ func (c *catalog) query(ctx context.Context, op string, f func(*pgx.Conn) error)
 			return explain(op, err)
 		}
 	}
+}
+
+func (c *catalog) ask(ctx context.Context, f func(context.Context, *pgx.Conn) error) error {
+	ctx, cancel := context.WithTimeout(ctx, c.answerIn)
+	defer cancel()
+	return f(ctx, c.conn)
 }
 
 // connect makes sure that there is a connection to the right server, and that it is not hung up

@@ -1,16 +1,19 @@
 package replication
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/walferry/walferry/event"
 	"github.com/walferry/walferry/fault"
+	"github.com/walferry/walferry/internal/faultproxy"
 	"github.com/walferry/walferry/internal/pgtest"
 )
 
@@ -218,5 +221,31 @@ func TestCatalogReconnects(t *testing.T) {
 	c.cfg.URL = "postgres://u@127.0.0.1:1/x?sslmode=disable"
 	if err := ask(); !fault.Is(err, fault.PostgresUnavailable) || !errors.Is(err, fault.Of(err)) {
 		t.Errorf("without a server: %v, want postgres_unavailable", err)
+	}
+}
+
+// TestFault47_ForgottenCatalog: something between here and the server has forgotten the connection, so
+// that nothing comes back on it, nor an error. The next one answers.
+func TestFault47_ForgottenCatalog(t *testing.T) {
+	db := pgtest.Shared(t).Database()
+	db.Exec("CREATE TABLE t (id int PRIMARY KEY)")
+	between, err := faultproxy.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer between.Close()
+	between.To(db.Server.Addr())
+	c := newTestCatalog(t, db)
+	c.cfg.URL = strings.Replace(db.DSN(), db.Server.Addr(), between.Addr(), 1)
+	c.answerIn = time.Second
+	oid := pgtest.Value[uint32](db, "SELECT 't'::regclass::oid")
+	if _, err := c.primaryKey(t.Context(), oid); err != nil {
+		t.Fatal(err)
+	}
+	between.Forget()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if names, err := c.primaryKey(ctx, oid); err != nil || len(names) != 1 {
+		t.Errorf("got %q, %v", names, err)
 	}
 }

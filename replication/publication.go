@@ -313,7 +313,7 @@ func (c *catalog) checkPublished(ctx context.Context) ([]string, error) {
 	defer c.mu.Unlock()
 	const op = "check the publication"
 	var missing []string
-	err := c.query(ctx, op, func(conn *pgx.Conn) error {
+	err := c.query(ctx, op, func(ctx context.Context, conn *pgx.Conn) error {
 		version, err := sqlVersion(ctx, conn)
 		if err != nil {
 			return err

@@ -131,10 +131,12 @@ func (s *Source) start(ctx context.Context) (event.Server, error) {
 	case srv.Slot.Active:
 		err = fault.New(fault.SlotBusy, "start replication", fmt.Errorf("slot %s is held by process %d", s.cfg.Slot.Name, srv.Slot.PID), "")
 	default:
-		_, err = simpleQuery(ctx, conn, "start replication", limitsSQL)
+		asking, cancel := context.WithTimeout(ctx, answerIn) // a replication connection has no statement_timeout
+		_, err = simpleQuery(asking, conn, "start replication", limitsSQL)
+		cancel()
 	}
 	if err != nil {
-		_ = conn.Close(context.WithoutCancel(ctx))
+		_ = hangUp(conn) // nothing is at stake: it has not streamed
 		return event.Server{}, err
 	}
 	raw, rest, err := startReplication(ctx, conn, s.cfg.startCommand())
