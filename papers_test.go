@@ -119,6 +119,25 @@ func TestDesignNamesPlacesThatExist(t *testing.T) {
 	}
 }
 
+// TestFaultsHaveTheirTests: each test that docs/faults.md names is in the tree.
+func TestFaultsHaveTheirTests(t *testing.T) {
+	var code strings.Builder
+	for _, f := range goFiles(t) {
+		if strings.HasSuffix(f, "_test.go") {
+			code.WriteString(read(t, f))
+		}
+	}
+	named := regexp.MustCompile(`\bTestF\w+`).FindAllString(read(t, "docs/faults.md"), -1)
+	if len(named) < 20 {
+		t.Fatalf("only %d tests are named", len(named))
+	}
+	for _, name := range named {
+		if !strings.Contains(code.String(), "func "+name+"(") {
+			t.Errorf("there is no %s", name)
+		}
+	}
+}
+
 // papers returns every Markdown file of the tree.
 func papers(t *testing.T) []string {
 	t.Helper()

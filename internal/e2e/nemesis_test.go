@@ -41,7 +41,11 @@ func nemeses() []nemesis {
 	}
 	for _, harm := range harms {
 		for _, side := range []string{"Kafka", "Postgres"} {
-			all = append(all, nemesis{harm.name + ": " + side, false, func(s *soak) { harm.do(s.rig, s.net.proxy(side)) }})
+			all = append(all, nemesis{harm.name + ": " + side, false, func(s *soak) {
+				// A start to which a listener says nothing but goodbye takes its settings for wrong.
+				s.walsenderNow()
+				harm.do(s.rig, s.net.proxy(side))
+			}})
 		}
 	}
 	return all

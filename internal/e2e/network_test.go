@@ -82,7 +82,8 @@ func (n *network) proxy(side string) *faultproxy.Proxy {
 	return n.toPostgres
 }
 
-// long skips a test that needs servers of its own, or in which a timeout must run out.
+// long skips a test that needs servers of its own, or in which a timeout must run out, or that is not
+// worth its seconds each time.
 func long(t *testing.T) {
 	t.Helper()
 	if os.Getenv("WALFERRY_LONG") != "1" {

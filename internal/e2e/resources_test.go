@@ -67,6 +67,7 @@ func (r *rig) ended(code int) {
 
 // TestFault52_FewDescriptors runs with 64 file descriptors, over a lost connection too.
 func TestFault52_FewDescriptors(t *testing.T) {
+	long(t)
 	t.Parallel()
 	each(t, func(t *testing.T, d string) {
 		r := newRig(t, pgtest.Shared(t), kafkatest.Shared(t), d)
@@ -87,6 +88,7 @@ func TestFault52_FewDescriptors(t *testing.T) {
 // behind: nothing is decided by the time of day. (The clock of a running process cannot be changed without
 // privileges; what it waits for, it waits for by the monotonic clock.)
 func TestFault50_ClockOfAnotherHour(t *testing.T) {
+	long(t)
 	t.Parallel()
 	each(t, func(t *testing.T, d string) {
 		r := newRig(t, pgtest.Shared(t), kafkatest.Shared(t), d)
