@@ -59,6 +59,7 @@ func (m *model) local(p *proc, o op) {
 		p.recKind, p.recPos, p.recSent, p.oursSelf = position, m.recordAt(p), false, true
 	case commitAnswer:
 		p.waiting, p.answer = false, unanswered
+		m.stored(p)
 	case commitRelease:
 		p.hold, p.stage = false, 0
 	case commitNote:

@@ -167,12 +167,7 @@ func (m *model) done(s *state) bool {
 // ahead is the invariant of the slot: never beyond what the checkpoint says is durable. That is one for
 // which the coordinator has decided, whether it is visible yet or not.
 func (m *model) ahead(s *state) string {
-	ckpt := s.ckpt
-	for _, x := range s.ids {
-		if x.state == committing && x.rec.kind == position {
-			ckpt = x.rec
-		}
-	}
+	ckpt := m.newest(s)
 	durable := uint8(0)
 	if ckpt.kind == position {
 		durable = m.ends[ckpt.pos]

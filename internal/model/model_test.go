@@ -94,7 +94,6 @@ var harmless = map[Delivery]map[string]string{
 		"swap commitAnswer and commitNote":                             "what is noted keeps the same place from being saved twice; the next place is saved all the same, and nothing is confirmed before the answer",
 		"swap commitNote and commitConfirm":                            "both come after the answer, under one lock",
 		"leave out commitNote":                                         "the same place is saved again and again",
-		"read the checkpoint without read_committed":                   "a record is made of what is acknowledged already, so one that was given up tells no lie",
 		"save again with the old producer after one without an answer": "it is the same record, and one who was shut out is refused",
 	},
 }
@@ -108,7 +107,7 @@ var always = map[string]string{
 	"swap startJudge and startResume": "nothing is published or saved before both are done",
 	// Set-up.
 	"swap bootServer and bootLoad": "nobody else creates a slot under the lock, and a gap is judged again with the slot held",
-	"swap bootAnswer and bootShow": "the claim gives the intent up, if it was not committed, and the process starts again",
+	"swap bootAnswer and bootShow": "what is visible was committed",
 	"swap bootShow and bootSlot":   "others wait for the lock meanwhile; a kill in between is a start that is refused once",
 	"leave out bootUnlock":         "the end of the process gives the lock back; until then nobody becomes a standby",
 }

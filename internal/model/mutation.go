@@ -43,6 +43,8 @@ const (
 	StillOurs
 	// NoGap: a slot beyond the checkpoint is refused (checkpoint.Judge: noGap).
 	NoGap
+	// SecondLook: who seems to be succeeded waits for what is committed to be visible (notSucceeded).
+	SecondLook
 	// HeldClaim: without a claim nothing is saved (claim.held).
 	HeldClaim
 )
@@ -107,6 +109,7 @@ func Mistakes(d Delivery) []Mutation {
 		{Name: "tell the server what was received, not what was confirmed", Forget: FlushIsConfirmed},
 		{Name: "read the checkpoint without read_committed", Forget: ReadCommitted},
 		{Name: "save without a claim", Forget: HeldClaim},
+		{Name: "believe in a successor at the first look", Forget: SecondLook},
 		{Name: "go on although another instance has written since", Forget: StillOurs},
 		{Name: "… and do not look before the claim", Forget: StillOurs, start: []op{
 			startServer, startSlot, startFence, startRead, startJudge, startResume, startPublish,

@@ -16,12 +16,12 @@ const (
 	bootIntent // KafkaStore.Save: the intent goes to the brokers
 	bootEnd    // … EndTransaction is sent
 	bootAnswer // … and answered
-	bootShow   // KafkaStore.Acquire once more: it is granted once the intent is visible
+	bootShow   // KafkaStore.Load with the claim held: it waits until the intent is visible
 	bootSlot   // Setup.CreateSlot
 	bootUnlock // Setup.Close
 
 	// Each connection: pipeline/stream.go:Pipeline.session.
-	startServer  // replication.Source.start: serverState; who finds the slot busy waits as a standby
+	startServer  // replication.Source.start: serverState; who finds the slot busy waits as a standby, and watches for a successor
 	startSlot    // … startReplication: the slot is the lock
 	startLook    // Pipeline.acquire → KafkaStore.Acquire: notSucceeded
 	startFence   // … claim → fence → sink.Transactional.Claim: a new producer, what was written is given up
@@ -56,7 +56,7 @@ var opTable = [ops]struct{ name, words string }{
 	bootIntent:    {"bootIntent", "writes the intent"},
 	bootEnd:       {"bootEnd", "sends EndTxn for the intent"},
 	bootAnswer:    {"bootAnswer", "hears the answer to the intent"},
-	bootShow:      {"bootShow", "claims the transactional id again, so that the intent is visible"},
+	bootShow:      {"bootShow", "waits for the intent to be visible"},
 	bootSlot:      {"bootSlot", "creates the slot"},
 	bootUnlock:    {"bootUnlock", "gives the lock of the set-up back"},
 	startServer:   {"startServer", "looks at the slot, which nobody else holds"},

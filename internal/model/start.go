@@ -25,7 +25,9 @@ func (ms *moves) bootStep(i int) {
 		p.rec = s.ckpt
 	case bootJudge:
 		bug = ms.bootJudge(&s, i)
-	case bootFence, bootShow:
+	case bootShow:
+		ok = ms.isStable()
+	case bootFence:
 		if ms.succeeded(&s, i) {
 			ms.exit(&s, i)
 		} else {
@@ -51,6 +53,8 @@ func (ms *moves) bootStep(i int) {
 		ok = p.answer != unanswered
 		if p.answer == refused {
 			ms.exit(&s, i)
+		} else {
+			ms.stored(p)
 		}
 		p.waiting, p.answer, p.recKind, p.recSent = false, unanswered, missing, false
 	case bootSlot:
@@ -114,7 +118,8 @@ func (ms *moves) startStep(i int) {
 			ms.exit(&s, i)
 			bug = refuses
 		case s.slot.holder != 0 && s.slot.holder != owner(i):
-			ok = p.fenced // Pipeline.start: takenOver; everybody else waits as a standby
+			// Pipeline.start: takenOver, watchSuccessor; everybody else waits as a standby
+			ok = p.fenced || p.claimedOnce && p.producer && ms.isStable() && ms.isSucceeded(p, s.ckpt)
 			ms.exit(&s, i)
 		}
 	case startSlot:
@@ -125,6 +130,10 @@ func (ms *moves) startStep(i int) {
 		}
 	case startLook:
 		if ms.succeeded(&s, i) {
+			ok = ms.isStable() || ms.rule&SecondLook != 0 // read once more, to the end
+			if ms.newest(&s).run == p.run {
+				bug = "an instance stops for a successor that there is not"
+			}
 			ms.exit(&s, i)
 		}
 	case startFence:
@@ -154,20 +163,38 @@ func (ms *moves) startStep(i int) {
 	}
 }
 
+// stored is the end of KafkaStore.Save: what was there before is not the newest any more.
+func (m *model) stored(p *proc) { p.ours, p.oursSelf = p.run, false }
+
+// newest is the newest record that is committed, whether it is visible yet or not.
+func (m *model) newest(s *state) record {
+	for _, x := range s.ids {
+		if x.state == committing && x.rec.kind != missing {
+			return x.rec
+		}
+	}
+	return s.ckpt
+}
+
 // succeeded is KafkaStore.notSucceeded: another instance has written since this one claimed.
 func (m *model) succeeded(s *state, i int) bool {
-	p := &s.procs[i]
-	return p.looked && s.ckpt.kind != missing && s.ckpt.run != p.ours && (!p.oursSelf || s.ckpt.run != p.run)
+	p, rec := &s.procs[i], m.visible(s)
+	return p.looked && rec.run != p.ours && (!p.oursSelf || rec.run != p.run)
 }
 
 // read is KafkaStore.newest.
 func (m *model) read(s *state, i int) {
 	p := &s.procs[i]
-	p.rec = s.ckpt
-	if m.rule&ReadCommitted != 0 && s.dirty.kind != missing {
-		p.rec = s.dirty
-	}
+	p.rec = m.visible(s)
 	p.looked, p.ours, p.oursSelf = true, p.rec.run, false
+}
+
+// visible is the newest record that a read brings.
+func (m *model) visible(s *state) record {
+	if m.rule&ReadCommitted != 0 && s.dirty.kind != missing {
+		return s.dirty
+	}
+	return s.ckpt
 }
 
 // isStable tells whether nothing is open in the checkpoint topic. With the claim held newest waits for that.
@@ -199,12 +226,15 @@ const (
 	isTakenOver
 )
 
+// isSucceeded is Pipeline.stillOurs.
+func (m *model) isSucceeded(p *proc, rec record) bool { return rec.run != p.run && rec != p.last }
+
 // refusal is Pipeline.judge: checkpoint.Judge, and from the second claim on stillOurs.
 func (m *model) refusal(p *proc) verdict {
 	switch {
 	case p.rec.kind == missing, m.gap(p):
 		return isRefusedFor
-	case p.claimedOnce && p.rec.run != p.run && p.rec != p.last && m.rule&StillOurs == 0:
+	case p.claimedOnce && m.isSucceeded(p, p.rec) && m.rule&StillOurs == 0:
 		return isTakenOver
 	}
 	return passes
