@@ -7,9 +7,11 @@ TOOL     = $(GO) tool -modfile=.ci/tools/go.mod
 FUZZTIME ?= 10s
 KILLS    ?= 50
 HOURS    ?=
+SEEDS    ?= 1000
+SEED     ?= 1
 FAULTS   ?= $(if $(HOURS),,kill -9=$(KILLS))
 
-.PHONY: help build test check lint vulncheck fuzz-smoke secure matrix failover faults large huge model soak bench
+.PHONY: help build test check lint vulncheck fuzz-smoke secure matrix failover faults large huge model soak simulate bench
 
 help: ## show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -21,6 +23,7 @@ test: ## vet and all tests under the race detector
 	$(GO) vet ./...
 	$(GO) test -race -timeout 10m ./...
 	$(GO) test ./internal/model # all of it: it has no goroutines, and would be ten times slower
+	$(GO) test -tags synctests -run TestSimulation ./cmd/walferry
 
 check: build lint test fuzz-smoke ## what should pass before a commit
 
@@ -62,6 +65,9 @@ model: ## every order of steps and faults within the larger bounds, some GB of m
 soak: ## KILLS kill -9 under load and while starting, or every nemesis for HOURS, or FAULTS; then a summary
 	WALFERRY_DELIVERY=$${WALFERRY_DELIVERY:-$(if $(HOURS),exactly_once,both)} WALFERRY_HOURS='$(HOURS)' WALFERRY_FAULTS='$(FAULTS)' WALFERRY_KILLS=$(KILLS) \
 		$(GO) test -count=1 -v -timeout 0 -run '$(if $(HOURS),,TestFault02_KilledWhileStarting|)TestSoak' ./internal/e2e
+
+simulate: ## a world of faults on a clock that skips waits: SEEDS seeds from SEED on
+	WALFERRY_SEED=$(SEED) WALFERRY_SEEDS=$(SEEDS) $(GO) test -tags synctests -count=1 -v -timeout 0 -run 'TestSimulation$$' ./cmd/walferry
 
 bench: ## drain a backlog beside pg_recvlogical, about a minute; see docs/benchmarks.md
 	cd bench && $(GO) run .

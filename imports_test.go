@@ -24,12 +24,12 @@ var arrows = map[string][]string{
 	"vault":                {"fault"},
 	"fault":                {"event"},
 	"monitor":              {"event", "fault"},
-	"checkpoint":           {"event", "fault", "internal/broker", "internal/failpoint"},
+	"checkpoint":           {"event", "fault", "internal/broker", "internal/failpoint", "internal/lock"},
 	"replication/pgoutput": {"event", "fault"},
-	"replication":          {"event", "fault", "vault", "replication/pgoutput", "internal/doctor", "internal/failpoint"},
+	"replication":          {"event", "fault", "vault", "replication/pgoutput", "internal/doctor", "internal/failpoint", "internal/lock"},
 	"sink/encode":          {"event", "fault"},
 	"sink":                 {"event", "fault", "vault", "sink/encode", "internal/broker", "internal/failpoint"},
-	"pipeline":             {"event", "fault", "checkpoint", "internal/failpoint"},
+	"pipeline":             {"event", "fault", "checkpoint", "internal/failpoint", "internal/lock"},
 	"operate":              {"event", "fault", "checkpoint", "replication"},
 	"config": {
 		"event", "fault", "vault", "checkpoint", "monitor", "replication", "sink", "sink/encode", "internal/broker", "pipeline",
@@ -37,6 +37,8 @@ var arrows = map[string][]string{
 	"internal/broker":    {"event", "fault", "vault", "internal/doctor", "internal/failpoint"},
 	"internal/doctor":    {"fault"},
 	"internal/failpoint": {},
+	"internal/lock":      {},
+	"internal/sim":       {"event", "fault", "internal/cdctest"},
 	// Servers on this machine, for the demo and for tests.
 	"internal/cachedir":    {},
 	"internal/childproc":   {},
@@ -63,7 +65,7 @@ var testArrows = map[string][]string{
 }
 
 // rigs are for tests; no product code imports them.
-var rigs = []string{"internal/pgtest", "internal/kafkatest", "internal/vaulttest", "internal/cdctest", "internal/walcapture", "internal/faultproxy"}
+var rigs = []string{"internal/pgtest", "internal/kafkatest", "internal/vaulttest", "internal/cdctest", "internal/walcapture", "internal/faultproxy", "internal/sim"}
 
 // pure packages do no I/O and use the standard library alone: they decide correctness, so nothing
 // outside of them may decide for them, and fuzzing them needs nothing.

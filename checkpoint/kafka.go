@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -15,6 +14,7 @@ import (
 	"github.com/walferry/walferry/fault"
 	"github.com/walferry/walferry/internal/broker"
 	"github.com/walferry/walferry/internal/failpoint"
+	"github.com/walferry/walferry/internal/lock"
 )
 
 const (
@@ -42,7 +42,7 @@ type KafkaStore struct {
 	log      *slog.Logger
 
 	// mu guards what follows.
-	mu sync.Mutex
+	mu lock.Lock
 	// client is nil before the first call and after a save of which the outcome is not known:
 	// nothing more may be written through that client's producer.
 	client  *kgo.Client
@@ -69,7 +69,7 @@ type Producer interface {
 // NewKafkaStore returns the store of a pipeline. It connects at the first call of a method. With a
 // nil producer each record is written in a transaction of its own.
 func NewKafkaStore(pipeline string, config broker.Config, producer Producer, log *slog.Logger) *KafkaStore {
-	return &KafkaStore{pipeline: pipeline, config: config, producer: producer, log: log}
+	return &KafkaStore{pipeline: pipeline, config: config, producer: producer, log: log, mu: lock.New()}
 }
 
 // Topic returns the name of the topic that holds the checkpoint of a pipeline.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/walferry/walferry/event"
 	"github.com/walferry/walferry/fault"
+	"github.com/walferry/walferry/internal/lock"
 )
 
 // Config says how a pipeline starts.
@@ -67,6 +68,7 @@ func New(cfg Config, source Source, sink Sink, store Store, log *slog.Logger, m 
 	p := &Pipeline{
 		cfg: cfg, source: source, sink: sink, store: store, log: log, metrics: m,
 		claimed: make(chan struct{}), reclaim: make(chan struct{}, 1), publishing: make(chan struct{}, 1),
+		claim: claim{mu: lock.New()},
 	}
 	p.delivery = newAtLeastOnce(p)
 	p.status.set(Starting)

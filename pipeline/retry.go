@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -16,6 +17,7 @@ type retry struct {
 	log    *slog.Logger
 	what   string
 	delays *backoff.ExponentialBackOff
+	rng    *rand.Rand // keeps two instances that wait for the same server from trying at the same moments
 	broken time.Time  // when the first attempt failed, zero while all is well
 	code   fault.Code // of the failure that was logged last
 }
@@ -28,8 +30,10 @@ const (
 
 func newRetry(log *slog.Logger, what string) *retry {
 	b := backoff.NewExponentialBackOff()
-	b.InitialInterval, b.MaxInterval = firstDelay, maxDelay
-	return &retry{log: log, what: what, delays: b}
+	b.InitialInterval, b.MaxInterval, b.RandomizationFactor = firstDelay, maxDelay, 0
+	// Drawn from the clock, so that a simulation on a clock of its own repeats itself.
+	now := uint64(time.Now().UnixNano())
+	return &retry{log: log, what: what, delays: b, rng: rand.New(rand.NewPCG(now, now))} //nolint:gosec // nothing is secret
 }
 
 // wait logs the failure if it is a new one, and waits until the next attempt is due or ctx ends.
@@ -41,8 +45,9 @@ func (r *retry) wait(ctx context.Context, err error) {
 		r.code = code
 		r.log.Warn("trying again: "+r.what, "error", logged(err))
 	}
+	delay := r.delays.NextBackOff()
 	select {
-	case <-time.After(r.delays.NextBackOff()):
+	case <-time.After(delay/2 + time.Duration(r.rng.Int64N(int64(delay)))):
 	case <-ctx.Done():
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/walferry/walferry/event"
 	"github.com/walferry/walferry/fault"
 	"github.com/walferry/walferry/internal/failpoint"
+	"github.com/walferry/walferry/internal/lock"
 )
 
 // fencedWait is how long an instance that was fenced waits for the slot before it believes that its
@@ -256,7 +257,7 @@ func (p *Pipeline) stillOurs(rec *checkpoint.Record) error {
 // the slot held, until a save fails. A lost connection does not end it: what was acknowledged is
 // saved meanwhile, and whoever takes the slot over shuts this writer out first.
 type claim struct {
-	mu     sync.Mutex // also keeps a save and an acquire apart
+	mu     lock.Lock // also keeps a save and an acquire apart
 	held   bool
 	fenced bool // the last save was told that another writer had acquired
 

@@ -5,13 +5,13 @@ import (
 	"errors"
 	"maps"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/walferry/walferry/event"
+	"github.com/walferry/walferry/internal/lock"
 )
 
 // catalogIdle is how long the catalog's connection is kept after its last use: a restart asks for
@@ -39,7 +39,7 @@ type catalog struct {
 	cfg      Config
 	answerIn time.Duration
 
-	mu    sync.Mutex // guards everything below
+	mu    lock.Lock // guards everything below
 	types map[uint32]*event.Type
 	// stale are types that the stream has described again: they are read anew when they are asked
 	// for, and a type that has not changed keeps its pointer.
@@ -63,7 +63,7 @@ type typeName struct{ schema, name string }
 func (c *catalog) follow(start string) { c.server.Store(&start) }
 
 func newCatalog(cfg Config) *catalog {
-	return &catalog{cfg: cfg, answerIn: answerIn, types: builtinTypes(), stale: map[uint32]*event.Type{}, named: map[uint32]typeName{}}
+	return &catalog{cfg: cfg, answerIn: answerIn, mu: lock.New(), types: builtinTypes(), stale: map[uint32]*event.Type{}, named: map[uint32]typeName{}}
 }
 
 // noteType keeps the name that a Type message gave, for the case that the type is gone. The server

@@ -1,6 +1,11 @@
 package replication
 
-import "github.com/walferry/walferry/vault"
+import (
+	"context"
+	"net"
+
+	"github.com/walferry/walferry/vault"
+)
 
 // Config says which changes of which database are read, and by what names.
 type Config struct {
@@ -23,6 +28,8 @@ type Config struct {
 	Publication PublicationConfig
 	// MessagePrefixes are the logical messages to yield; the others are counted and dropped.
 	MessagePrefixes []string
+	// Dial connects to a server. Nil means TCP, or a Unix socket, with the limits that notice a peer that is gone.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // TableSpec is one entry of postgres.tables, parsed by SQL's rules of quoting.

@@ -105,14 +105,22 @@ func (c Config) parse(replication bool, want suits) (*pgx.ConnConfig, error) {
 	if cfg.ConnectTimeout == 0 {
 		cfg.ConnectTimeout = connectTimeout
 	}
+	cfg.DialFunc = c.Dial
+	if cfg.DialFunc == nil {
+		cfg.DialFunc = dialTCP(cfg.ConnectTimeout)
+	}
+	cfg.ValidateConnect = choose(want, cfg.ValidateConnect)
+	return cfg, nil
+}
+
+// dialTCP returns how to connect: with limits that notice a peer that is gone.
+func dialTCP(timeout time.Duration) pgconn.DialFunc {
 	dialer := &net.Dialer{
-		Timeout:         cfg.ConnectTimeout,
+		Timeout:         timeout,
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 10 * time.Second, Count: 3},
 		Control:         breakWhenUnacknowledged,
 	}
-	cfg.DialFunc = dialer.DialContext
-	cfg.ValidateConnect = choose(want, cfg.ValidateConnect)
-	return cfg, nil
+	return dialer.DialContext
 }
 
 // connect opens a connection, for the replication protocol (which also takes simple queries) or

@@ -1,6 +1,11 @@
 package broker
 
-import "github.com/walferry/walferry/vault"
+import (
+	"context"
+	"net"
+
+	"github.com/walferry/walferry/vault"
+)
 
 // Config says how the brokers are reached. The zero TLS and SASL mean plaintext without login.
 type Config struct {
@@ -10,6 +15,8 @@ type Config struct {
 	ClientID string
 	TLS      TLSConfig
 	SASL     SASLConfig
+	// Dial connects to a broker, without TLS. Nil means TCP.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // TLSConfig is the client's side of TLS. Files are read again at each connection.

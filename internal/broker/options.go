@@ -30,7 +30,7 @@ func Options(c Config) ([]kgo.Opt, error) {
 	opts := []kgo.Opt{
 		kgo.SeedBrokers(c.Seeds...),
 		kgo.ClientID(c.ClientID),
-		kgo.Dialer(dialer(c.TLS)),
+		kgo.Dialer(dialer(c)),
 		kgo.ConnIdleTimeout(idleTimeout),
 		kgo.AlwaysRetryEOF(),
 	}
@@ -50,15 +50,19 @@ func Options(c Config) ([]kgo.Opt, error) {
 }
 
 // dialer connects, with a TLS configuration made anew each time.
-func dialer(c TLSConfig) func(ctx context.Context, network, addr string) (net.Conn, error) {
+func dialer(c Config) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	dial := c.Dial
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 		defer cancel()
-		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
-		if err != nil || !c.Enabled {
+		conn, err := dial(ctx, network, addr)
+		if err != nil || !c.TLS.Enabled {
 			return conn, err
 		}
-		secured, err := handshake(ctx, conn, c, addr)
+		secured, err := handshake(ctx, conn, c.TLS, addr)
 		if err != nil {
 			_ = conn.Close() // the handshake's error is the one that matters
 			return nil, err
