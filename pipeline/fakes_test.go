@@ -39,6 +39,7 @@ type fakeSource struct {
 	busy       bool          // somebody else holds the slot
 	breakRun   chan error    // ends Run with this error
 	conns      int
+	grown      event.LSN // where the WAL ends for the second connection on
 	events     chan event.Event
 	taken      chan struct{}
 }
@@ -52,6 +53,9 @@ func newFakeSource(script ...tx) *fakeSource {
 
 func (s *fakeSource) server() event.Server {
 	srv := event.Server{Origin: origin, Version: 180004, Timeline: 1, End: 1 << 40}
+	if s.conns > 0 && s.grown > 0 {
+		srv.End = s.grown
+	}
 	if s.slot != nil {
 		slot := *s.slot
 		srv.Slot = &slot

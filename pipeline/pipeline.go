@@ -59,6 +59,7 @@ type Pipeline struct {
 
 	fingerprint string // of publication and options, as set-up found them
 	claim       claim
+	ahead       bool          // the newest claim found the server behind the checkpoint; stream's alone
 	reclaim     chan struct{} // asks for the claim to be made again
 	status      status
 }

@@ -427,6 +427,22 @@ func TestACheckpointAheadOfTheServerIsRefusedWithTheSlotHeld(t *testing.T) {
 	})
 }
 
+// TestACheckpointThatWasSavedWhileThisInstanceWasFrozen: between its look at the server and its claim another
+// instance had the slot. The next connection sees a server that holds all of it.
+func TestACheckpointThatWasSavedWhileThisInstanceWasFrozen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{source: newFakeSource()}
+		end := r.source.server().End
+		r.source.grown = end + 2
+		r.store = &fakeStore{record: &checkpoint.Record{Version: 1, Origin: origin, Timeline: 1, End: end + 1, Instance: "another", Fingerprint: "f1"}}
+		r.start(t)
+		time.Sleep(time.Minute)
+		if err := r.finish(); err != nil || r.source.conns != 2 {
+			t.Fatalf("ended with %v after %d connections", err, r.source.conns)
+		}
+	})
+}
+
 // At set-up the newest checkpoint may not be visible yet: what looks like a gap is one only if it is there
 // with the slot held.
 func TestAGapIsRefusedWithTheSlotHeld(t *testing.T) {

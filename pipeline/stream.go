@@ -155,6 +155,13 @@ func takenOver(cause error) error {
 		"Another instance of this pipeline holds the slot and writes its checkpoint. This one has stopped; start it again to have it wait as a standby.")
 }
 
+// overtaken is why a connection ends whose server is behind the checkpoint as it was seen when the connection
+// was made. An instance that was frozen between the two, for longer than the server waits, finds what
+// another one has saved meanwhile; a server that really is behind still is at the next connection.
+func overtaken(cause error) error {
+	return fault.New(fault.SlotBusy, "claim the checkpoint", cause, "")
+}
+
 // keepClaim claims the checkpoint for this connection, calls claimed, and claims it again after each
 // save whose outcome is not known, until ctx ends. While the store is away it tries again: the slot
 // stays held meanwhile, and the server is answered.
@@ -168,6 +175,7 @@ func (p *Pipeline) keepClaim(ctx context.Context, log *slog.Logger, srv event.Se
 			return nil
 		case err == nil:
 			retry.healed()
+			p.ahead = false
 			p.status.set(Streaming)
 			claimed()
 			// From now on the server's state at connect is history; what counts is who wrote.
@@ -177,6 +185,10 @@ func (p *Pipeline) keepClaim(ctx context.Context, log *slog.Logger, srv event.Se
 			case <-ctx.Done():
 				return nil
 			}
+		case fault.Is(err, fault.CheckpointAhead) && !p.ahead:
+			p.ahead = true
+			lose(overtaken(err))
+			return nil
 		case !fault.Retryable(err), !p.isClaimed() && retry.since() > p.cfg.StartTimeout:
 			return err
 		default:
