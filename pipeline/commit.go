@@ -145,7 +145,7 @@ func (e *exactlyOnce) dry() {
 func (e *exactlyOnce) halt() {
 	e.turn.Lock()
 	defer e.turn.Unlock()
-	e.cutOff = e.p.cursor.open
+	e.cutOff = e.p.cursor.within()
 }
 
 // cutIfDue cuts here if it is time. It is called with the turn.
@@ -158,12 +158,10 @@ func (e *exactlyOnce) cutIfDue(now time.Time) {
 // cutHere ends the open Kafka transaction at the cursor's place. It is called with the turn.
 func (e *exactlyOnce) cutHere(now time.Time) {
 	c := &e.p.cursor
-	if c.open {
-		c.split++
-	}
 	rows, _ := e.sink.Size()
 	e.cut = place{end: c.done, partial: c.partial(), written: e.written.Add(rows), claim: e.claims}
-	if c.open {
+	if c.within() {
+		c.split++
 		e.cut.split, c.tx.Split = c.split, c.split
 	}
 	e.running, e.began, e.lastCut = true, time.Time{}, now
@@ -172,14 +170,15 @@ func (e *exactlyOnce) cutHere(now time.Time) {
 	e.cuts <- e.cut
 }
 
-// isDue tells whether to cut here at now.
+// isDue tells whether to cut here at now. A transaction of Postgres that has begun and brought nothing yet
+// holds back nothing: its rows may take longer to come than the brokers wait, or be none of ours.
 func (e *exactlyOnce) isDue(now time.Time) bool {
 	c := &e.p.cursor
 	if rows, _ := e.sink.Size(); rows == 0 { // at most an idle position is new
-		return !c.open && c.done > e.cut.end && now.Sub(e.lastCut) >= saveIdleEvery
+		return !c.within() && c.done > e.cut.end && now.Sub(e.lastCut) >= saveIdleEvery
 	}
-	if c.open {
-		return now.Sub(e.began) >= e.limits.MaxOpen && !c.partial().IsZero()
+	if c.within() {
+		return now.Sub(e.began) >= e.limits.MaxOpen
 	}
 	return e.waiting || e.isFull() || now.Sub(e.began) >= e.limits.Interval
 }
@@ -319,7 +318,7 @@ func (e *exactlyOnce) lastCommit(ctx context.Context) error {
 	e.turn.Lock()
 	rows, _ := e.sink.Size()
 	at := place{end: e.p.cursor.done, written: e.written.Load() + rows, claim: e.claims}
-	idle := !e.running && !e.cutOff && !e.p.cursor.open && at.end > e.cut.end
+	idle := !e.running && !e.cutOff && !e.p.cursor.within() && at.end > e.cut.end
 	if idle {
 		e.sink.Hold()
 	}

@@ -308,6 +308,32 @@ func TestExactlyOnceSplitsOnlyWhatIsTooLargeByItself(t *testing.T) {
 	})
 }
 
+// TestExactlyOnceATransactionWithoutRowsHoldsNothingBack: the server decodes a large transaction of which
+// nothing is captured, for longer than the brokers keep a Kafka transaction open.
+func TestExactlyOnceATransactionWithoutRowsHoldsNothingBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		script, all := manyTx(3, 2)
+		source := newFakeSource(script...)
+		source.stallIn = script[2].commit
+		l := newLedger(beginning())
+		l.took = 50 * time.Millisecond // the second and the begin of the third come meanwhile
+		r := startExactly(t, source, l, DefaultTransactions())
+		time.Sleep(time.Second)
+		if got := l.seen(); !slices.Equal(got, all[:4]) {
+			t.Errorf("committed %v, want %v", got, all[:4])
+		}
+		if rec := l.store.stored(); rec.End != script[1].end || !rec.Partial.IsZero() || rec.Split != 0 {
+			t.Errorf("saved %v, %v, part %d", rec.End, rec.Partial, rec.Split)
+		}
+		if err := r.finish(); err != nil {
+			t.Errorf("nothing is left behind, and the stop says %v", err)
+		}
+		if got, want := source.lastConfirmed(), script[1].end; got != want {
+			t.Errorf("confirmed %v, want %v", got, want)
+		}
+	})
+}
+
 func TestExactlyOnceASplitUnderOtherOptionsIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rec := beginning()

@@ -35,6 +35,7 @@ type fakeSource struct {
 	progress   event.LSN     // a keepalive behind the script, zero for none
 	cutAfter   int           // rows after which the first connection breaks; 0 means never
 	stallAfter int           // rows after which nothing more comes; 0 means never
+	stallIn    event.LSN     // the commit of a transaction of which nothing comes but its begin
 	pace       time.Duration // between two transactions
 	busy       bool          // somebody else holds the slot
 	breakRun   chan error    // ends Run with this error
@@ -115,7 +116,7 @@ func (s *fakeSource) Run(ctx context.Context) error {
 			if _, row := ev.(*event.Change); row {
 				sent++
 			}
-			if s.stallAfter > 0 && sent == s.stallAfter {
+			if s.stallAfter > 0 && sent == s.stallAfter || s.stallIn == t.commit {
 				<-ctx.Done()
 				return nil
 			}

@@ -35,13 +35,18 @@ type cursor struct {
 	skip bool
 }
 
-// partial returns the last change that was handed over of the open transaction, zero for none.
+// partial returns the last change that was handed over of the open transaction, zero for none. (A message
+// outside of it may stand where it commits, as number 0.)
 func (c *cursor) partial() event.Position {
-	if c.open && c.last.Commit == c.commit {
+	if c.open && c.last.Commit == c.commit && c.last.Seq > 0 {
 		return c.last
 	}
 	return event.Position{}
 }
+
+// within tells that a part of the open transaction was handed over. As long as none was, done is a place
+// between transactions.
+func (c *cursor) within() bool { return !c.partial().IsZero() }
 
 // publish hands the source's events to the sink, from the moment the checkpoint is claimed until ctx
 // ends. When work ends it goes on to the end of the transaction at hand, for a moment.
