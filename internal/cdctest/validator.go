@@ -280,9 +280,13 @@ func (v *Validator) order(r Record, e *expectation, pos event.Position) {
 	}
 	ch.partition = r.Partition
 	if e.at != ch.next {
-		want := ch.records[ch.next]
 		v.reordered++
-		v.fail(r, "number %d of its key arrived, number %d (%s of transaction %d, %d:%d) did not", e.at, ch.next, opName(want.op), want.change.XID, want.change.Seq, want.part)
+		if ch.next == len(ch.records) {
+			v.fail(r, "number %d of its key arrived after the last one", e.at)
+		} else {
+			want := ch.records[ch.next]
+			v.fail(r, "number %d of its key arrived, number %d (%s of transaction %d, %d:%d) did not", e.at, ch.next, opName(want.op), want.change.XID, want.change.Seq, want.part)
+		}
 	}
 	ch.next = e.at + 1
 }
