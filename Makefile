@@ -6,12 +6,14 @@ GO      ?= go
 TOOL     = $(GO) tool -modfile=.ci/tools/go.mod
 FUZZTIME ?= 10s
 KILLS    ?= 50
+ROTATION ?= 10m
+AWAY     ?= 5m
 HOURS    ?=
 SEEDS    ?= 1000
 SEED     ?= 1
 FAULTS   ?= $(if $(HOURS),,kill -9=$(KILLS))
 
-.PHONY: help build test check lint vulncheck fuzz-smoke secure matrix failover faults large huge model soak simulate bench
+.PHONY: help build test check lint vulncheck fuzz-smoke secure vault rotation matrix failover faults large huge model soak simulate bench
 
 help: ## show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,6 +45,9 @@ vault: ## build the Vault server that tests need, once, in some minutes
 
 secure: ## the whole way over SASL_SSL on a real broker, and each way to be refused
 	WALFERRY_DELIVERY=both $(GO) test -count=1 -v -timeout 10m -run 'TestSecure|TestRefused' ./internal/e2e
+
+rotation: ## rotate every credential for ROTATION under load, then stop and seal Vault for AWAY each
+	WALFERRY_REQUIRE_VAULT=1 WALFERRY_ROTATION=$(ROTATION) WALFERRY_VAULT_AWAY=$(AWAY) $(GO) test -count=1 -v -timeout 60m -run 'TestRotation' ./internal/e2e
 
 matrix: ## the tests that talk to Postgres, on 14 to 18
 	.ci/matrix

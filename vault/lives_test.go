@@ -182,7 +182,8 @@ func TestLoginMethods(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wrapped := answer["wrap_info"].(map[string]any)["token"].(string)
+	info, _ := answer["wrap_info"].(map[string]any)
+	wrapped, _ := info["token"].(string)
 	for name, auth := range map[string]vault.Auth{
 		"approle":    good.Auth,
 		"wrapped":    {Method: vault.MethodAppRole, RoleID: good.Auth.RoleID, SecretIDFile: v.File("wrapped", wrapped), SecretIDWrapped: true},
