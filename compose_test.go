@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"maps"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -38,6 +40,7 @@ type service struct {
 	ReadOnly            bool     `yaml:"read_only"`
 	StopGracePeriod     string   `yaml:"stop_grace_period"`
 	Restart             string
+	Profiles            []string
 }
 
 type healthcheck struct {
@@ -59,7 +62,7 @@ func readCompose(t *testing.T) compose {
 
 func TestComposeIsWhole(t *testing.T) {
 	c := readCompose(t)
-	want := []string{"certs", "postgres", "redpanda", "vault", "walferry"}
+	want := []string{"certs", "postgres", "redpanda", "rotate", "vault", "vault-setup", "walferry"}
 	if got := slices.Sorted(maps.Keys(c.Services)); !slices.Equal(got, want) {
 		t.Errorf("services %v, want %v", got, want)
 	}
@@ -114,6 +117,7 @@ func TestComposeConfigurationFits(t *testing.T) {
 	for name, s := range c.Secrets {
 		write(t, filepath.Join(secrets, name), read(t, s.File))
 	}
+	write(t, filepath.Join(secrets, "secret-id"), "made by vault-setup.sh")
 	certs := t.TempDir()
 	ca, err := testca.New("compose")
 	if err != nil {
@@ -126,6 +130,8 @@ func TestComposeConfigurationFits(t *testing.T) {
 			return secrets, true
 		case "CERTS":
 			return certs, true
+		case "APPROLE":
+			return secrets, true
 		}
 		return "", false
 	}
@@ -141,16 +147,27 @@ func TestComposeConfigurationFits(t *testing.T) {
 			t.Errorf("broker %s is no service", seed)
 		}
 	}
-	if !strings.Contains(cfg.Postgres.URL, "@postgres:5432/"+c.Services["postgres"].Environment["POSTGRES_DB"]) {
+	if !strings.Contains(cfg.Postgres.URL, "//postgres:5432/"+c.Services["postgres"].Environment["POSTGRES_DB"]) {
 		t.Errorf("the URL %s does not lead to the service postgres", cfg.Postgres.URL)
 	}
-	password, err := cfg.Kafka.SASL.Password.Read()
-	if err != nil {
-		t.Fatal(err)
-	}
+	password := strings.TrimSpace(read(t, c.Secrets["kafka"].File))
 	first := strings.Split(c.Services["redpanda"].Environment["RP_BOOTSTRAP_USER"], ":")
-	if want := []string{cfg.Kafka.SASL.Username, password.Reveal(), strings.ToUpper(cfg.Kafka.SASL.Mechanism)}; !slices.Equal(first, want) {
-		t.Errorf("redpanda's first user %v, walferry logs in as %v", first, want)
+	if want := []string{"walferry", password, strings.ToUpper(cfg.Kafka.SASL.Mechanism)}; !slices.Equal(first, want) {
+		t.Errorf("redpanda's first user is %v, want %v", first, want)
+	}
+	if u, err := url.Parse(cfg.Vault.Address); err != nil || c.Services[u.Hostname()].Image == "" {
+		t.Errorf("Vault at %s is no service", cfg.Vault.Address)
+	}
+	policy, setup := read(t, "testdata/compose/vault-policy.hcl"), read(t, "testdata/compose/vault-setup.sh")
+	for _, path := range regexp.MustCompile(`path: ([a-z/-]+)`).FindAllStringSubmatch(read(t, "testdata/compose/walferry.yaml"), -1) {
+		if !strings.Contains(policy, `path "`+path[1]+`"`) {
+			t.Errorf("the policy lacks %s", path[1])
+		}
+	}
+	for _, made := range []string{"kv kafka user=", "database/static-roles/walferry", "pki/roles/kafka-client", "role_id=" + cfg.Vault.Auth.RoleID} {
+		if !strings.Contains(setup, made) {
+			t.Errorf("vault-setup.sh does not make %s", made)
+		}
 	}
 	if !cfg.Kafka.TLS.Enabled || cfg.Postgres.Publication.Create {
 		t.Errorf("TLS %t, makes the publication itself %t", cfg.Kafka.TLS.Enabled, cfg.Postgres.Publication.Create)

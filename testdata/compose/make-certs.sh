@@ -18,6 +18,9 @@ certificate() {
 }
 certificate postgres 999
 certificate redpanda 101
+certificate vault 100
 chmod 0644 ca.pem
+# Vault's PKI issues the clients' certificates as this CA: vault-setup.sh, which runs as root, reads it.
+chmod 0600 ca.key
 rm -f ./*.csr
 touch done
