@@ -125,6 +125,10 @@ func (s *KafkaStore) Acquire(ctx context.Context) (*Record, error) {
 		return nil, err
 	}
 	r, err := s.claim(ctx)
+	if err == nil && r == nil && s.ours != nil && !s.ours[""] {
+		s.discard()
+		return nil, s.lost("claim the checkpoint again", errors.New("the checkpoint that this instance has read or written is gone"))
+	}
 	if err != nil && !unreadable(err) {
 		s.discard()
 		return nil, err
@@ -174,9 +178,9 @@ func (s *KafkaStore) notSucceeded(ctx context.Context) error {
 	switch {
 	case err != nil:
 		return err
-	case r == nil && !s.ours[""]:
-		return s.lost("claim the checkpoint again", errors.New("the checkpoint that this instance has read or written is gone"))
 	case r == nil, s.ours[r.Instance]:
+		// None where ours should be may only mean that the brokers do not show yet what they have answered;
+		// with the claim they do.
 		return nil
 	}
 	return s.explain("claim the checkpoint again", fmt.Errorf("another instance has written a checkpoint since: %w", kerr.ProducerFenced))

@@ -306,6 +306,42 @@ func TestKafkaStoreUnknownOutcome(t *testing.T) {
 	noError(t, s.Close())
 }
 
+// TestKafkaStoreCommittedAndNotVisible: the brokers answer a commit before its record can be read. Who claims
+// again in that moment must not take the first checkpoint for one that is gone.
+func TestKafkaStoreCommittedAndNotVisible(t *testing.T) {
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
+	noError(t, err)
+	defer cluster.Close()
+	ctx := t.Context()
+	s := newKafkaStore(t, cluster.ListenAddrs()[0], "shop")
+	_, err = s.Acquire(ctx)
+	noError(t, err)
+	mine := recordAt(10)
+	mine.Instance = "c0ffee"
+	noError(t, s.Save(ctx, mine))
+
+	hidden := 0
+	cluster.ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		list, ok := req.(*kmsg.ListOffsetsRequest)
+		if !ok || list.IsolationLevel != 1 || list.Topics[0].Partitions[0].Timestamp != -1 {
+			cluster.KeepControl()
+			return nil, nil, false
+		}
+		hidden++
+		resp := list.ResponseKind().(*kmsg.ListOffsetsResponse) //nolint:errcheck,forcetypeassert // the request's own kind
+		topic, part := kmsg.NewListOffsetsResponseTopic(), kmsg.NewListOffsetsResponseTopicPartition()
+		topic.Topic, part.Offset = list.Topics[0].Topic, 0
+		topic.Partitions = append(topic.Partitions, part)
+		resp.Topics = append(resp.Topics, topic)
+		return resp, nil, true
+	})
+	r, err := s.Acquire(ctx)
+	wantEnd(t, r, err, 10)
+	if hidden != 1 {
+		t.Errorf("the record was hidden %d times", hidden)
+	}
+}
+
 // TestKafkaStoreSaveEndsWithItsContext: the brokers do not answer a record. Save must not wait for
 // them once its context has ended.
 func TestKafkaStoreSaveEndsWithItsContext(t *testing.T) {
