@@ -76,11 +76,15 @@ func wholeMatrix(t *testing.T) {
 }
 
 // ready waits until the standby could take over with the slot. Reading its settings wakes the worker
-// that synchronizes slots, which otherwise sleeps up to half a minute.
+// that synchronizes slots, which otherwise sleeps up to half a minute; and a slot under load becomes a lasting
+// one when it has moved past a list of the running transactions, which is logged every 15 s.
 func (p *pair) ready() {
 	p.t.Helper()
-	p.is(p.standby, "the slot is synchronized", "SELECT pg_reload_conf() AND EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '"+p.slot()+
-		"' AND synced AND NOT temporary AND invalidation_reason IS NULL)")
+	p.eventually("the slot is synchronized", func(context.Context) bool {
+		ask[string](p.primary, "SELECT pg_log_standby_snapshot()::text")
+		return ask[bool](p.standby, "SELECT pg_reload_conf() AND EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '"+p.slot()+
+			"' AND synced AND NOT temporary AND invalidation_reason IS NULL)")
+	})
 }
 
 // is waits until a condition holds on a server.
