@@ -8,12 +8,13 @@ FUZZTIME ?= 10s
 KILLS    ?= 50
 ROTATION ?= 10m
 AWAY     ?= 5m
+ROWS     ?= 10000
 HOURS    ?=
 SEEDS    ?= 1000
 SEED     ?= 1
 FAULTS   ?= $(if $(HOURS),,kill -9=$(KILLS))
 
-.PHONY: help build test check lint vulncheck fuzz-smoke secure vault rotation matrix failover faults large huge model soak simulate bench
+.PHONY: help build test test-full check lint vulncheck fuzz-smoke secure vault rotation matrix failover faults large huge model soak simulate bench
 
 help: ## show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,6 +43,10 @@ fuzz-smoke: ## each fuzz target for FUZZTIME
 
 vault: ## build the Vault server that tests need, once, in some minutes
 	WALFERRY_REQUIRE_VAULT=1 $(GO) test -count=1 -timeout 30m -run TestServer ./internal/vaulttest
+
+test-full: ## every type in every encoding, a row of 200 MB, ROWS random rows, on each of 14 to 18
+	set -e; for major in 14 15 16 17 18; do echo "-- Postgres $$major"; \
+	WALFERRY_PG=$$major WALFERRY_FULL=1 WALFERRY_ROWS=$(ROWS) $(GO) test -count=1 -timeout 60m ./internal/oracle; done
 
 secure: ## the whole way over SASL_SSL on a real broker, and each way to be refused
 	WALFERRY_DELIVERY=both $(GO) test -count=1 -v -timeout 10m -run 'TestSecure|TestRefused' ./internal/e2e

@@ -55,6 +55,7 @@ const (
 	KindComposite               // a row type with Fields
 	KindDomain                  // a domain over Elem
 	KindHstore                  // the hstore extension's type
+	KindChar                    // "char", one byte, which need not be a character
 )
 
 // TextType is the type of a value of which nothing is known: its text is the value.

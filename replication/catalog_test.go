@@ -35,7 +35,7 @@ func spell(t *event.Type) string {
 	case event.KindText:
 		return t.Name + " as text"
 	case event.KindBool, event.KindInt, event.KindInt8, event.KindFloat, event.KindNumeric, event.KindJSON, event.KindBytea, event.KindTimestamp,
-		event.KindTimestampTZ, event.KindDate, event.KindTime, event.KindTimeTZ, event.KindInterval:
+		event.KindTimestampTZ, event.KindDate, event.KindTime, event.KindTimeTZ, event.KindInterval, event.KindChar:
 		return t.Name
 	}
 	return fmt.Sprintf("kind %d", t.Kind)

@@ -14,7 +14,7 @@ type builtin struct {
 var builtinList = [...]builtin{
 	{16, 1000, "bool", event.KindBool},
 	{17, 1001, "bytea", event.KindBytea},
-	{18, 1002, "char", event.KindText},
+	{18, 1002, "char", event.KindChar},
 	{19, 1003, "name", event.KindText},
 	{20, 1016, "int8", event.KindInt8},
 	{21, 1005, "int2", event.KindInt},

@@ -82,8 +82,8 @@ type row struct {
 func newRow(t *testing.T, columns, nulls []byte) row {
 	t.Helper()
 	r := row{object: newObject(t, columns)}
-	if list := strings.Trim(string(nulls), "{}"); list != "" {
-		r.jsonNull = strings.Split(strings.ReplaceAll(list, `"`, ""), ",")
+	if err := json.Unmarshal(nulls, &r.jsonNull); err != nil {
+		t.Fatalf("%s: %v", nulls, err)
 	}
 	return r
 }

@@ -9,6 +9,6 @@
 // moment, from to_json, to_char, encode and casts to text. No decoder of ours has a part in it.
 //
 // By default the tests run on the oldest and the newest version; WALFERRY_PG=15 asks for one of them.
-// WALFERRY_FULL=1 takes every type into every encoding. WALFERRY_ROWS and WALFERRY_SEED say how many random
-// rows, and which.
+// WALFERRY_FULL=1 takes every type into every encoding and a row of 200 MB. WALFERRY_ROWS and
+// WALFERRY_SEED say how many random rows, and which; WALFERRY_TABLES how many tables a database has.
 package oracle

@@ -59,9 +59,9 @@ BEGIN
     END;
 END $$;
 
--- A query for the rows of a table with a column uid: uid, the columns as a JSON object, and the names of
--- the json and jsonb columns that hold the JSON value null.
-CREATE FUNCTION oracle.rows(of regclass) RETURNS text LANGUAGE plpgsql AS $$
+-- A query for the rows of a table with a column uid, among them the generated columns of the kinds that are published: uid, the columns as a JSON object, and a JSON array of
+-- the names of the json and jsonb columns that hold the JSON value null.
+CREATE FUNCTION oracle.rows(of regclass, generated "char"[]) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     columns text;
     nulls text;
@@ -73,7 +73,7 @@ BEGIN
         string_agg(format($f$CASE WHEN json_typeof(t.%I::text::json) = 'null' THEN %L END$f$, a.attname, a.attname), ', ' ORDER BY a.attnum)
             FILTER (WHERE EXISTS (SELECT FROM base b WHERE b.attnum = a.attnum AND b.typ IN ('json'::regtype, 'jsonb'::regtype)))
     INTO columns, nulls
-    FROM pg_attribute a WHERE a.attrelid = of AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '';
-    RETURN format($f$SELECT uid, (SELECT row_to_json(r)::text FROM (SELECT %s) AS r), array_remove(ARRAY[%s]::text[], NULL) FROM %s AS t$f$,
+    FROM pg_attribute a WHERE a.attrelid = of AND a.attnum > 0 AND NOT a.attisdropped AND (a.attgenerated = '' OR a.attgenerated = ANY (generated));
+    RETURN format($f$SELECT uid, (SELECT row_to_json(r)::text FROM (SELECT %s) AS r), to_json(array_remove(ARRAY[%s]::text[], NULL)) FROM %s AS t$f$,
         columns, nulls, (SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = of));
 END $$;

@@ -53,6 +53,8 @@ type rig struct {
 	options encode.Options
 	plans   map[*event.Table]*encode.Plan
 	want    wants
+	// generated is the kind of generated columns that are published, none where it is empty.
+	generated string
 }
 
 // session is how the oracle prints. The application's names are found by a path of its own.
@@ -227,7 +229,7 @@ func (r *rig) plan(t *event.Table) (*encode.Plan, error) {
 // query returns what asks the oracle for the rows of a table as it is now.
 func (r *rig) query(table string) string {
 	r.t.Helper()
-	return r.text("SELECT oracle.rows(" + quote(table) + "::regclass)")
+	return r.text("SELECT oracle.rows(" + quote(table) + "::regclass, '{" + r.generated + "}')")
 }
 
 // rows asks the oracle for the rows of a table, by uid, as they are within the transaction at hand.

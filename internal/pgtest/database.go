@@ -12,7 +12,7 @@ import (
 )
 
 // cleanTimeout bounds what a test does to a server after its own context has ended.
-const cleanTimeout = 30 * time.Second
+const cleanTimeout = 2 * time.Minute
 
 // DB is one database of a server.
 type DB struct {

@@ -34,6 +34,7 @@ const (
 	shapeArray
 	shapeComposite
 	shapeHstore
+	shapeChar // the text as a string, but for a byte beyond ASCII
 )
 
 // newCodec returns the codec of a column's type.
@@ -130,6 +131,8 @@ func shapeOf(t *event.Type, o Options) shape {
 		return shapeComposite
 	case event.KindHstore:
 		return shapeHstore
+	case event.KindChar:
+		return shapeChar
 	case event.KindText, event.KindDate, event.KindInterval, event.KindDomain:
 		return shapeString
 	}

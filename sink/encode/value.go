@@ -42,9 +42,19 @@ func (e *Encoder) appendValue(dst []byte, c *codec, text []byte) ([]byte, error)
 		}
 	case shapeArray, shapeComposite, shapeHstore:
 		return e.appendNested(dst, c, text)
+	case shapeChar:
+		if len(text) == 1 && text[0] >= utf8.RuneSelf {
+			return appendOctal(dst, text[0]), nil
+		}
 	case shapeString:
 	}
 	return appendString(dst, text)
+}
+
+// appendOctal appends the string \ooo, which is what Postgres prints from 16 on for a "char" that is no ASCII
+// character. Older servers send the byte itself, which may be none of UTF-8.
+func appendOctal(dst []byte, b byte) []byte {
+	return append(dst, '"', '\\', '\\', '0'+b>>6, '0'+b>>3&7, '0'+b&7, '"')
 }
 
 // appendNested appends a value that holds other values, or its text where that is not well-formed.

@@ -27,6 +27,7 @@ var (
 	clockTZ = builtin("timetz", event.KindTimeTZ)
 	period  = builtin("interval", event.KindInterval)
 	hstore  = builtin("hstore", event.KindHstore)
+	char    = builtin("char", event.KindChar)
 	box     = &event.Type{Name: "box", Delim: ';'}
 	pair    = composite(event.Field{Name: "n", Type: int4}, event.Field{Name: "s", Type: text})
 )
@@ -199,6 +200,13 @@ func TestValue(t *testing.T) {
 		{"hstore without a value", hstore, plain, `"a"=>`, `"\"a\"=>"`},
 		{"hstore without an arrow", hstore, plain, `"a"`, `"\"a\""`},
 		{"hstore with a comma at the end", hstore, plain, `"a"=>"1", `, `"\"a\"=>\"1\", "`},
+
+		{"char", char, plain, "a", `"a"`},
+		{"char empty", char, plain, "", `""`},
+		{"char of a byte, Postgres 14 and 15", char, plain, "\xc3", `"\\303"`},
+		{"char of a byte, Postgres 16 and later", char, plain, `\303`, `"\\303"`},
+		{"char of the last byte", char, plain, "\xff", `"\\377"`},
+		{"array of char", arrayOf(char), plain, "{\xc3,\"\\\\\",a}", `["\\303","\\","a"]`},
 
 		{"domain", domainOf(domainOf(int4)), plain, `42`, `42`},
 		{"domain over array", domainOf(arrayOf(int4)), plain, `{1}`, `[1]`},
