@@ -137,19 +137,19 @@ func (d *decoder) sasl(s saslSettings, tls bool) broker.SASLConfig {
 		Password:       d.credential(key+".password", s.Password, s.PasswordFile),
 		AllowPlaintext: s.AllowPlaintext,
 	}
-	cfg.Vault = d.login(key, "kafka_sasl", s.Vault, s.Username)
+	cfg.Vault = d.login(key, "kafka_sasl", s.Vault, s.Username != "" || s.Mechanism == broker.OAuthBearer)
 	if cfg.Vault != nil {
 		d.twice(key+".password", !cfg.Password.IsZero())
 		d.twice(key+".username", s.Username != "" && cfg.Vault.Has(vault.FieldUsername))
 	}
 	if s.Mechanism == "" {
 		if cfg.Vault != nil || s.Username != "" || !cfg.Password.IsZero() {
-			d.reject(key+".mechanism", "is missing: want plain, scram-sha-256 or scram-sha-512")
+			d.reject(key+".mechanism", "is missing: want one of %s", strings.Join(broker.Mechanisms(), ", "))
 		}
 		return cfg
 	}
-	d.oneOf(key+".mechanism", s.Mechanism, "plain", "scram-sha-256", "scram-sha-512")
-	if s.Username == "" && (cfg.Vault == nil || !cfg.Vault.Has(vault.FieldUsername)) {
+	d.oneOf(key+".mechanism", s.Mechanism, broker.Mechanisms()...)
+	if s.Username == "" && s.Mechanism != broker.OAuthBearer && (cfg.Vault == nil || !cfg.Vault.Has(vault.FieldUsername)) {
 		d.reject(key+".username", "is missing")
 	}
 	if cfg.Password.IsZero() && cfg.Vault == nil && !d.rejected(key+".password") && !d.rejected(key+".password_file") {

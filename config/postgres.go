@@ -45,7 +45,7 @@ func (d *decoder) postgres(s settings) replication.Config {
 		MessagePrefixes: p.Messages.Prefixes,
 	}
 	cfg.URL, cfg.Password = d.connection(p)
-	cfg.Vault = d.login("postgres", "postgres", p.Vault, "")
+	cfg.Vault = d.login("postgres", "postgres", p.Vault, false)
 	if cfg.Vault != nil {
 		d.twice("postgres.password", !cfg.Password.IsZero())
 	}

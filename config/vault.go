@@ -131,14 +131,14 @@ func (d *decoder) auth(s authSettings) vault.Auth {
 	return a
 }
 
-// login names a secret with user and password. Where the configuration says the user, the password alone
-// is read.
-func (d *decoder) login(section, name string, s secretSettings, user string) *vault.Entry {
+// login names a secret with user and password. Where the configuration says the user, or there is none, the
+// password alone is read.
+func (d *decoder) login(section, name string, s secretSettings, alone bool) *vault.Entry {
 	fields := map[string]string{vault.FieldUsername: vault.FieldUsername, vault.FieldPassword: vault.FieldPassword}
-	if user != "" {
+	if alone {
 		delete(fields, vault.FieldUsername)
 	}
-	return d.secret(section, name, s, fields, vault.FieldUsername, vault.FieldPassword)
+	return d.secret(section, name, s, fields, vault.FieldUsername, vault.FieldPassword, vault.FieldSession)
 }
 
 // certificate names a secret with a client certificate, an authority, or both.

@@ -15,9 +15,10 @@ import (
 const (
 	FieldUsername    = "username"
 	FieldPassword    = "password"
-	FieldCertificate = "certificate" // PEM; the chain may follow
-	FieldPrivateKey  = "private_key" // PEM
-	FieldCA          = "ca"          // PEM; one or several
+	FieldSession     = "session_token" // beside the other two, of a login at AWS
+	FieldCertificate = "certificate"   // PEM; the chain may follow
+	FieldPrivateKey  = "private_key"   // PEM
+	FieldCA          = "ca"            // PEM; one or several
 )
 
 // Spec is one secret of the configuration.

@@ -33,7 +33,7 @@ type TLSConfig struct {
 
 // SASLConfig is the login.
 type SASLConfig struct {
-	Mechanism string // "", plain, scram-sha-256, scram-sha-512
+	Mechanism string // "", or one of Mechanisms
 	Username  string
 	Password  vault.Credential
 	// Vault gives user and password, or the password alone, in place of the above; nil where it does not.

@@ -49,7 +49,13 @@ func Explain(op string, err error, c Config) error {
 
 // refused tells whether a login of Vault's was refused that was good before: it is tried again for a while.
 func (c Config) refused(err error) bool {
-	return c.SASL.Vault != nil && errors.Is(err, kerr.SaslAuthenticationFailed) && c.SASL.Vault.Refused(c.SASL.Vault.Version())
+	return c.SASL.Vault != nil && loginRefused(err) && c.SASL.Vault.Refused(c.SASL.Vault.Version())
+}
+
+// loginRefused tells whether the brokers know the mechanism and not the login. To a token they answer
+// with a text of their own, which the client does not expect.
+func loginRefused(err error) bool {
+	return errors.Is(err, kerr.SaslAuthenticationFailed) || strings.Contains(err.Error(), "unexpected data in oauth response")
 }
 
 // unavailableHint helps with brokers that cannot be reached.
@@ -72,7 +78,9 @@ func judgeKafka(err error, c Config) (fault.Code, string) {
 		return false
 	}
 	switch {
-	case is(kerr.SaslAuthenticationFailed):
+	case c.SASL.Mechanism == OAuthBearer && loginRefused(err):
+		return fault.KafkaAuth, "The brokers refused the token: see whether it has expired, and whether its audience and issuer are what they expect."
+	case loginRefused(err):
 		return fault.KafkaAuth, fmt.Sprintf("The brokers refused user %q by %s: check kafka.sasl.username, kafka.sasl.mechanism and the password.",
 			c.SASL.Username, c.SASL.Mechanism)
 	case is(kerr.UnsupportedSaslMechanism):
