@@ -172,7 +172,7 @@ func read(t *testing.T, file string) string {
 func TestDoctorPage(t *testing.T) {
 	inCode := map[string]bool{}
 	literal := regexp.MustCompile(`(?m)(?:const (?:id|name)(?:, op)? = |ID: |\.ok\(|FromFault\(|Skipped\(|^\t\t\{|\{\{|\}, \{)"([a-z]+(?:_[a-z]+)*)"`)
-	for _, pattern := range []string{"replication/diagnose*.go", "internal/broker/diagnose.go"} {
+	for _, pattern := range []string{"replication/diagnose*.go", "internal/broker/diagnose.go", "cmd/walferry/doctor.go"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil || len(files) == 0 {
 			t.Fatalf("%s: %v", pattern, err)

@@ -98,6 +98,7 @@ func TestLoadEveryKey(t *testing.T) {
 				{Schema: "public", Name: `Order "Lines"`},
 				{Schema: "inventory", Name: "*", Pattern: true},
 				{Schema: "public", Name: "visits", Key: []string{"visitor", "Day"}},
+				{Schema: "public", Name: "customers", Columns: []string{"id", "Status"}, Where: `"Status" <> 'draft'`},
 			},
 			Slot:            replication.SlotConfig{Name: "shop_slot", Adopt: true},
 			Publication:     replication.PublicationConfig{Name: "shop_pub"},

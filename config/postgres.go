@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -79,18 +80,39 @@ func (d *decoder) tableSpecs(list tableList) []replication.TableSpec {
 			continue
 		}
 		first[id] = i
-		spec.Key = d.keyColumns(item+".key", entry.Key)
-		if spec.Pattern && spec.Key != nil {
-			d.reject(item+".key", "a key is of one table; %s is a pattern", entry.Table)
+		spec.Key = d.columnNames(item+".key", "for the table's own key", entry.Key)
+		spec.Columns = d.columnNames(item+".columns", "for all of them", entry.Columns)
+		spec.Where = d.where(item+".where", entry.Where)
+		if spec.Pattern {
+			d.ofOneTable(item, entry.Table)
 		}
 		specs = append(specs, spec)
 	}
 	return specs
 }
 
-func (d *decoder) keyColumns(key string, columns []string) []string {
+// ofOneTable refuses what a pattern cannot have.
+func (d *decoder) ofOneTable(item, table string) {
+	for _, k := range []struct{ key, what string }{{".key", "a key is"}, {".columns", "columns are"}, {".where", "a filter is"}} {
+		if d.given(item + k.key) {
+			d.reject(item+k.key, "%s of one table; %s is a pattern", k.what, table)
+		}
+	}
+}
+
+// where reads a row filter. Whether it is one only the server can tell.
+func (d *decoder) where(key, text string) string {
+	text = strings.TrimSpace(text)
+	if d.given(key) && text == "" && !d.rejected(key) {
+		d.reject(key, "is empty; leave it out for all rows")
+	}
+	return text
+}
+
+// columnNames reads names of columns; without says what leaving the key out stands for.
+func (d *decoder) columnNames(key, without string, columns []string) []string {
 	if d.given(key) && len(columns) == 0 && !d.rejected(key) {
-		d.reject(key, "names no column; leave it out for the table's own key")
+		d.reject(key, "names no column; leave it out %s", without)
 	}
 	var names []string
 	for i, column := range columns {
@@ -98,6 +120,9 @@ func (d *decoder) keyColumns(key string, columns []string) []string {
 		if err != nil {
 			d.reject(fmt.Sprintf("%s[%d]", key, i), "%v", err)
 			continue
+		}
+		if slices.Contains(names, name) {
+			d.reject(fmt.Sprintf("%s[%d]", key, i), "%s stands there twice", name)
 		}
 		names = append(names, name)
 	}

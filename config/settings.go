@@ -162,8 +162,10 @@ type tableList struct {
 // tableEntry is one table as it is written. The long form has the keys of the tags; a text stands
 // for Table alone.
 type tableEntry struct {
-	Table string   `yaml:"table"`
-	Key   []string `yaml:"key"`
+	Table   string   `yaml:"table"`
+	Key     []string `yaml:"key"`
+	Columns []string `yaml:"columns"`
+	Where   string   `yaml:"where"`
 }
 
 // defaultSettings returns what holds where nothing is said. Names that follow the pipeline's are

@@ -40,6 +40,10 @@ type TableSpec struct {
 	Pattern      bool
 	// Key overrides the columns of the record key; nil means the replica identity's.
 	Key []string
+	// Columns are the column list of the publication, nil for all columns; Where is its row filter, an SQL
+	// expression, "" for all rows. Both need Postgres 15.
+	Columns []string
+	Where   string
 }
 
 // SlotConfig names the replication slot.

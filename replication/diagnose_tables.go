@@ -24,6 +24,9 @@ func (d *diagnosis) checkTables(ctx context.Context) error {
 		return err
 	}
 	d.tables = tables
+	if err := d.cfg.checkLists(d.version); err != nil {
+		return err
+	}
 	for _, pattern := range empty {
 		d.add(doctor.Finding{
 			ID: id, Severity: doctor.Warning, Subject: pattern, Found: "no table fits it", Why: "it is probably misspelled",
@@ -75,10 +78,10 @@ func (d *diagnosis) checkPublication(ctx context.Context) error {
 		d.ok("publication_tables", "all configured tables are in it")
 	}
 	for _, t := range lacking {
-		d.add(p.lackFinding(t, doctor.Error))
+		d.add(p.lackFinding(d.cfg, t, doctor.Error))
 	}
 	for _, t := range left {
-		d.add(p.lackFinding(t, doctor.Warning))
+		d.add(p.lackFinding(d.cfg, t, doctor.Warning))
 	}
 	if len(captured) > 0 {
 		d.captured = captured
@@ -161,12 +164,12 @@ func (d *diagnosis) checkPublicationOptions(p *publication) {
 }
 
 // lackFinding is of one table that is configured and not published.
-func (p *publication) lackFinding(t dbTable, severity doctor.Severity) doctor.Finding {
+func (p *publication) lackFinding(c Config, t dbTable, severity doctor.Severity) doctor.Finding {
 	f := doctor.Finding{
 		ID: "publication_tables", Severity: severity, Subject: t.String(), Found: "publication " + event.QuoteName(p.name) + " does not hold it",
 		Why: "its changes are not sent, and those from before it is added never will be",
 		Fixes: []doctor.Fix{{
-			Kind: doctor.SQL, Step: doctor.StepPublication, Do: p.alter("ADD TABLE " + tableList([]dbTable{t})), Undo: p.alter("DROP TABLE " + tableList([]dbTable{t})),
+			Kind: doctor.SQL, Step: doctor.StepPublication, Do: p.alter("ADD TABLE " + c.clauses([]dbTable{t})), Undo: p.alter("DROP TABLE " + tableList([]dbTable{t})),
 			Note: "takes a SHARE UPDATE EXCLUSIVE lock on the table: reads and writes go on",
 		}},
 	}
@@ -227,6 +230,7 @@ func (d *diagnosis) checkIdentities(ctx context.Context) error {
 		d.ok(id, "updates and deletes of all %d tables can be told", len(d.ids))
 	}
 	if d.publication == nil {
+		d.checkConfiguredLists()
 		return nil
 	}
 	published := slices.DeleteFunc(slices.Clone(d.captured), func(m member) bool { return m.columns == nil })
@@ -234,6 +238,9 @@ func (d *diagnosis) checkIdentities(ctx context.Context) error {
 		d.add(doctor.FromFault("record_key", err))
 	}
 	d.checkLists(published)
+	if _, err := d.publication.checkWanted(d.cfg, published); err != nil {
+		d.add(doctor.FromFault("publication_columns", err))
+	}
 	return d.checkFilters(ctx, published)
 }
 
@@ -269,6 +276,20 @@ func (id identity) asIs() string {
 	case event.IdentityIndex: // the index's name is not known here
 	}
 	return ""
+}
+
+// checkConfiguredLists looks at the columns that the publication would have.
+func (d *diagnosis) checkConfiguredLists() {
+	p := &publication{name: d.cfg.Publication.Name}
+	for _, m := range d.captured {
+		if m.columns = d.cfg.entry(m.dbTable).Columns; m.columns == nil {
+			continue
+		}
+		m.list = true
+		if err := p.checkColumns([]member{m}, d.ids); err != nil {
+			d.add(doctor.FromFault("publication_columns", err, doctor.Fix{Kind: doctor.Advice, Do: "Add the column to the columns of the table in postgres.tables."}))
+		}
+	}
 }
 
 // checkLists looks at the column lists table by table.
@@ -310,57 +331,19 @@ func (d *diagnosis) relist(m member) doctor.Fix {
 	out := d.publication.alter("DROP TABLE " + tableList([]dbTable{m.dbTable}))
 	return doctor.Fix{
 		Kind: doctor.SQL, Step: doctor.StepPublication,
-		Do:   out + "\n" + d.publication.alter("ADD TABLE "+m.clause(full)),
-		Undo: out + "\n" + d.publication.alter("ADD TABLE "+m.clause(m.columns)),
+		Do:   out + "\n" + d.publication.alter("ADD TABLE "+clause(m.dbTable, full, m.filter)),
+		Undo: out + "\n" + d.publication.alter("ADD TABLE "+clause(m.dbTable, m.columns, m.filter)),
 		Note: "in one transaction, so that nothing is missed",
 	}
 }
-
-// clause names the table for ADD TABLE, with columns (nil for all) and its row filter.
-func (m member) clause(columns []string) string {
-	sql := tableList([]dbTable{m.dbTable})
-	if columns != nil {
-		quoted := make([]string, len(columns))
-		for i, c := range columns {
-			quoted[i] = pgx.Identifier{c}.Sanitize()
-		}
-		sql += " (" + strings.Join(quoted, ", ") + ")"
-	}
-	if m.filter != "" {
-		sql += " WHERE (" + m.filter + ")"
-	}
-	return sql
-}
-
-// The view prints a filter, but does not say which columns are in it; the stored form does.
-const filterQuery = `
-SELECT r.prrelid, coalesce(array_agg(DISTINCT a.attname::text), '{}')
-FROM pg_publication_rel r
-CROSS JOIN LATERAL regexp_matches(r.prqual::text, ':varattno (\d+)', 'g') v (number)
-JOIN pg_attribute a ON a.attrelid = r.prrelid AND a.attnum = v.number[1]::int2
-WHERE r.prpubid = $1
-GROUP BY 1`
 
 // checkFilters looks at row filters: Postgres refuses updates and deletes of a table whose filter has
 // columns that are not in the replica identity.
 func (d *diagnosis) checkFilters(ctx context.Context, published []member) error {
 	const id = "publication_filter"
-	if d.version < 150000 {
-		return nil
-	}
-	rows, err := d.conn.Query(ctx, filterQuery, d.publication.oid)
+	of, err := d.publication.filterColumns(ctx, d.conn, d.version)
 	if err != nil {
-		return explain("read the row filters", err)
-	}
-	of := map[uint32][]string{}
-	var table uint32
-	var columns []string
-	_, err = pgx.ForEachRow(rows, []any{&table, &columns}, func() error {
-		of[table] = slices.Clone(columns)
-		return nil
-	})
-	if err != nil {
-		return explain("read the row filters", err)
+		return err
 	}
 	for _, m := range published {
 		if m.filter != "" {
@@ -371,23 +354,17 @@ func (d *diagnosis) checkFilters(ctx context.Context, published []member) error 
 }
 
 func (d *diagnosis) addFilter(name string, m member, columns []string) {
-	for _, id := range d.ids {
-		at := slices.IndexFunc(columns, func(c string) bool { return !slices.Contains(id.columns, c) })
-		if id.root != m.oid || at < 0 {
-			continue
-		}
-		d.add(doctor.Finding{
-			ID: name, Severity: doctor.Error, Subject: id.String(), Code: fault.PublicationOptions,
-			Found: fmt.Sprintf("its row filter (%s) has column %s, which is not in the replica identity", m.filter, event.QuoteName(columns[at])),
-			Why:   "the application's updates and deletes of the table fail",
-			Fixes: []doctor.Fix{{
-				Kind: doctor.SQL, Step: doctor.StepTable, Do: id.alter("FULL"), Undo: id.asIs(),
-				Note: "takes an ACCESS EXCLUSIVE lock on the table for a moment; FULL writes the whole old row of each update and delete to the WAL",
-			}},
-		})
+	err := checkFilter(m, columns, d.ids)
+	if err == nil {
+		d.add(doctor.Finding{ID: name, Severity: doctor.OK, Subject: m.String(), Found: "only rows that fit are sent: " + m.filter})
 		return
 	}
-	d.add(doctor.Finding{ID: name, Severity: doctor.OK, Subject: m.String(), Found: "only rows that fit are sent: " + m.filter})
+	place := fault.Of(err).Table
+	id := d.ids[slices.IndexFunc(d.ids, func(id identity) bool { return id.String() == place })]
+	d.add(doctor.FromFault(name, err, doctor.Fix{
+		Kind: doctor.SQL, Step: doctor.StepTable, Do: id.alter("FULL"), Undo: id.asIs(),
+		Note: "takes an ACCESS EXCLUSIVE lock on the table for a moment; FULL writes the whole old row of each update and delete to the WAL",
+	}))
 }
 
 // natural are types whose text form is what one would expect of JSON.

@@ -95,15 +95,14 @@ func readPublication(ctx context.Context, conn *pgx.Conn, name string, version i
 	return p, nil
 }
 
-// createSQL is the statement that makes the publication. ONLY keeps tables that inherit from a named
-// one out; it means nothing for partitions.
+// createSQL is the statement that makes the publication.
 func (c Config) createSQL(tables []dbTable) string {
 	var b strings.Builder
 	b.WriteString("CREATE PUBLICATION " + pgx.Identifier{c.Publication.Name}.Sanitize())
 	if c.AllTables {
 		b.WriteString(" FOR ALL TABLES")
 	} else {
-		b.WriteString(" FOR TABLE " + tableList(tables))
+		b.WriteString(" FOR TABLE " + c.clauses(tables))
 	}
 	b.WriteString(" WITH (publish_via_partition_root = true);")
 	return b.String()
@@ -118,32 +117,6 @@ func tableList(tables []dbTable) string {
 	return strings.Join(names, ", ")
 }
 
-// createPublication makes the publication. One that somebody else makes at the same time is fine:
-// it is checked afterwards like any other.
-func (c Config) createPublication(ctx context.Context, conn *pgx.Conn, tables []dbTable) error {
-	const op = "create the publication"
-	sql := c.createSQL(tables)
-	_, err := conn.Exec(ctx, sql)
-	if err == nil {
-		return nil
-	}
-	if pg := serverError(err); pg != nil {
-		switch pg.Code {
-		case "42710":
-			return nil
-		case "42501":
-			who := "Have the owner of the tables, who also needs CREATE on the database, run"
-			if c.AllTables {
-				who = "Only a superuser may publish all tables. Have one run"
-			}
-			return fault.New(fault.PostgresPrivilege, op, err, who+"\n"+sql+"\nand start again.")
-		case "57014", "55P03":
-			return fault.New(fault.PostgresUnavailable, op, err, "Another session holds a lock on one of the tables (VACUUM, an index being built, other DDL).")
-		}
-	}
-	return explain(op, err)
-}
-
 // check holds an existing publication against the configuration. tables are what the configuration
 // means by the catalog of now. It returns the members that are captured, and the tables that fit a
 // pattern but are not in the publication.
@@ -153,10 +126,10 @@ func (p *publication) check(c Config, tables []dbTable) (captured []member, left
 	}
 	captured, lacking, left := p.compare(c, tables)
 	if len(lacking) > 0 {
-		return nil, nil, p.lacks(lacking)
+		return nil, nil, p.lacks(c, lacking)
 	}
 	if len(captured) == 0 {
-		return nil, nil, p.lacks(left)
+		return nil, nil, p.lacks(c, left)
 	}
 	return captured, left, nil
 }
@@ -224,7 +197,7 @@ func (p *publication) operations() []operation {
 }
 
 // lacks is the refusal of a publication without a configured table.
-func (p *publication) lacks(tables []dbTable) error {
+func (p *publication) lacks(c Config, tables []dbTable) error {
 	names := make([]string, len(tables))
 	for i, t := range tables {
 		names[i] = t.String()
@@ -234,7 +207,7 @@ func (p *publication) lacks(tables []dbTable) error {
 	}
 	return fault.New(fault.PublicationLacksTable, "check the publication",
 		fmt.Errorf("publication %s lacks %s", event.QuoteName(p.name), strings.Join(names, ", ")),
-		p.alter("ADD TABLE "+tableList(tables))+"\nChanges from before that are not in the stream.")
+		p.alter("ADD TABLE "+c.clauses(tables))+"\nChanges from before that are not in the stream.")
 }
 
 func (p *publication) alter(what string) string {

@@ -187,6 +187,9 @@ func (s *Setup) publish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.cfg.checkLists(s.server.Version); err != nil {
+		return err
+	}
 	for _, pattern := range empty {
 		s.log.Warn("no table fits this entry of the configuration", "tables", pattern)
 	}
@@ -206,7 +209,15 @@ func (s *Setup) publish(ctx context.Context) error {
 	}
 	if len(left) > 0 {
 		s.log.Warn("tables fit a pattern but are not in the publication: their changes are not sent",
-			"tables", names(left), "publication", p.name, "sql", p.alter("ADD TABLE "+tableList(left)))
+			"tables", names(left), "publication", p.name, "sql", p.alter("ADD TABLE "+s.cfg.clauses(left)))
+	}
+	differ, err := p.checkWanted(s.cfg, captured)
+	if err != nil {
+		return err
+	}
+	for _, m := range differ {
+		s.log.Warn("the row filter of the publication is written differently from the configured one: walferry plan tells whether it means the same",
+			"table", m.String(), "published", m.filter, "configured", s.cfg.entry(m.dbTable).Where)
 	}
 	s.publication, s.captured = p, captured
 	if s.identities, err = identities(ctx, s.conn, plain(captured)); err != nil {
@@ -233,7 +244,7 @@ func (s *Setup) create(ctx context.Context, tables []dbTable) (*publication, err
 	if bad := flaws(ids, s.server.Version, func(uint32, string) bool { return false }); len(bad) > 0 {
 		return nil, identityFault(bad)
 	}
-	if err := s.cfg.createPublication(ctx, s.conn, tables); err != nil {
+	if err := s.cfg.createPublication(ctx, s.conn, tables, s.server.Version); err != nil {
 		return nil, err
 	}
 	p, err := readPublication(ctx, s.conn, s.cfg.Publication.Name, s.server.Version)

@@ -40,14 +40,7 @@ func newDoctorCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		var report doctor.Report
-		err = withSecrets(cmd.Context(), cfg, newLogger(config.Log{Level: slog.LevelWarn}, cmd.ErrOrStderr()), nil, func(ctx context.Context) error {
-			report = diagnose(ctx, cfg)
-			return nil
-		})
-		if err != nil {
-			return err
-		}
+		report := diagnoseWithSecrets(cmd.Context(), cfg, newLogger(config.Log{Level: slog.LevelWarn}, cmd.ErrOrStderr()))
 		write := report.WriteText
 		if asJSON {
 			write = report.WriteJSON
@@ -63,9 +56,28 @@ func newDoctorCommand() *cobra.Command {
 	return cmd
 }
 
+// diagnoseWithSecrets reads the secrets first. Where Vault does not give them that is a finding, and the
+// rest is looked at as far as it can be without.
+func diagnoseWithSecrets(ctx context.Context, cfg config.Config, log *slog.Logger) doctor.Report {
+	const id = "vault"
+	var report doctor.Report
+	secrets := doctor.Finding{ID: id, Severity: doctor.OK, Found: "every secret can be read"}
+	if len(cfg.Secrets) == 0 {
+		secrets.Found = "no secret is in Vault"
+	}
+	err := withSecrets(ctx, cfg, log, nil, func(ctx context.Context) error {
+		report = diagnose(ctx, cfg, secrets)
+		return nil
+	})
+	if err != nil {
+		report = diagnose(ctx, cfg, doctor.FromFault(id, err))
+	}
+	return report
+}
+
 // diagnose asks Postgres and the brokers at the same time. The brokers are reached first and asked for
 // topics once Postgres has told the tables; where it cannot, for those that the configuration names.
-func diagnose(ctx context.Context, cfg config.Config) doctor.Report {
+func diagnose(ctx context.Context, cfg config.Config, secrets doctor.Finding) doctor.Report {
 	var (
 		postgres replication.Diagnosis
 		kafka    []doctor.Finding
@@ -88,7 +100,7 @@ func diagnose(ctx context.Context, cfg config.Config) doctor.Report {
 		})
 	})
 	both.Wait()
-	findings := append(postgres.Findings, kafka...)
+	findings := append(append(postgres.Findings, kafka...), secrets)
 	return doctor.NewReport(cfg.Name, postgres.Platform, postgres.Database, append(findings, names...))
 }
 

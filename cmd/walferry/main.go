@@ -82,7 +82,7 @@ func newRoot() *cobra.Command {
 		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(usageError)
-	root.AddCommand(newRunCommand(), newDoctorCommand(), newDemoCommand(), newTailCommand(),
+	root.AddCommand(newRunCommand(), newDoctorCommand(), newPlanCommand(), newApplyCommand(), newDemoCommand(), newTailCommand(),
 		newCheckpointCommand(), newSlotCommand(), newDropCommand(), newVersionCommand())
 	return root
 }

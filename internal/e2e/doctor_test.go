@@ -146,3 +146,40 @@ func TestDoctorWhereEverythingIsBroken(t *testing.T) {
 		t.Errorf("exit code %d, %v", code, found)
 	}
 }
+
+// TestApplyUnderLoad drops the publication of a running pipeline and makes it again, from whole schemas to named
+// tables, without a change being missed or told twice.
+func TestApplyUnderLoad(t *testing.T) {
+	t.Parallel()
+	pg := pgtest.Shared(t)
+	if pg.Major() < 15 {
+		t.Skip("publications of schemas come with Postgres 15")
+	}
+	r := bareRig(t, pg, kafkatest.Shared(t))
+	r.delivery = deliveries()[0]
+	const tables = `public.accounts,public.audits,public.journal,sales."Order Lines"`
+	r.db.Exec("CREATE TABLE other (id int PRIMARY KEY); CREATE PUBLICATION walferry_" + r.name + " FOR TABLES IN SCHEMA public, sales WITH (publish_via_partition_root = true)")
+	r.run("run", "--name", r.name, "--from", r.db.DSN(), "--to", r.broker.Addr(), "--tables", tables, "--delivery", r.delivery)
+	r.started()
+	r.load()
+	r.pass(time.Second / 2)
+	apply := func(want int, more ...string) string {
+		args := append([]string{"apply", "--name", r.name, "--from", r.db.DSN(), "--to", r.broker.Addr(), "--tables", tables}, more...)
+		cmd := exec.CommandContext(t.Context(), binary(t), args...)
+		out, err := cmd.CombinedOutput()
+		if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != want {
+			t.Fatalf("%v: %v, want exit code %d\n%s", more, err, want, out)
+		}
+		return string(out)
+	}
+	if out := apply(0); !strings.Contains(out, "schemas public, sales →") || !strings.Contains(out, "Nothing was changed") {
+		t.Errorf("without --yes:\n%s", out)
+	}
+	out := apply(0, "--yes", "--narrow")
+	t.Log(out)
+	r.pass(time.Second / 2)
+	if out := apply(0, "--yes"); !strings.Contains(out, "agrees with the configuration") {
+		t.Errorf("a second time:\n%s", out)
+	}
+	r.verify(false)
+}
