@@ -53,6 +53,9 @@ type exactlyOnce struct {
 	before struct{ rows, bytes int64 }
 	claims int // counts claims: what was cut under an earlier one is void
 
+	// look asks the publisher, who has the turn, whether a cut is due: behind a slow sink nobody else gets it.
+	look atomic.Bool
+
 	cuts      chan place    // of one: the cut on its way
 	answered  chan struct{} // closed, and made anew, when a commit is answered
 	written   atomic.Int64
@@ -95,12 +98,15 @@ func (e *exactlyOnce) handOver(ctx context.Context, ev event.Event) error {
 		if e.began.IsZero() {
 			e.began = time.Now()
 		}
-		return nil
+		if !e.look.Load() {
+			return nil
+		}
 	case *event.Commit:
 		if e.running {
 			return nil
 		}
 	}
+	e.look.Store(false)
 	e.cutIfDue(time.Now())
 	return nil
 }
@@ -205,10 +211,12 @@ func (e *exactlyOnce) run(work, late context.Context) error {
 		case now := <-tick.C:
 			// A publisher that has the turn looks for itself; one that waits in it for room in the
 			// window may wait for the cut that is on its way, so it is not waited for here.
-			if e.turn.TryLock() {
-				e.cutIfDue(now)
-				e.turn.Unlock()
+			if !e.turn.TryLock() {
+				e.look.Store(true)
+				continue
 			}
+			e.cutIfDue(now)
+			e.turn.Unlock()
 		case <-work.Done():
 			return e.finish(late)
 		}

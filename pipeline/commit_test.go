@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,6 +30,7 @@ type ledger struct {
 	commits      [][]event.Position
 	took         time.Duration // a commit takes this long
 	room         int           // of the stage; 0 is no bound
+	slow         atomic.Int64  // a write takes so many nanoseconds
 	roomy        chan struct{} // of one: there is room again
 	lostAnswer   bool          // the next commit takes, and its answer is lost
 	refuse       error         // the next commit does not take
@@ -47,6 +49,7 @@ func (l *ledger) Write(ctx context.Context, ev event.Event, ack event.Ack) error
 		return errors.New("not in the script")
 	}
 	ack.Expect(1)
+	time.Sleep(time.Duration(l.slow.Load()))
 	for l.room > 0 && l.full() {
 		select {
 		case <-l.roomy:
@@ -64,6 +67,9 @@ func (l *ledger) Write(ctx context.Context, ev event.Event, ack event.Ack) error
 	}
 	return nil
 }
+
+// pause sets how long a write takes.
+func (l *ledger) pause(d time.Duration) { l.slow.Store(int64(d)) }
 
 func (l *ledger) full() bool {
 	l.mu.Lock()
@@ -283,6 +289,33 @@ func TestExactlyOnceSplitsWhatIsTooLargeAndResumesThere(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// TestExactlyOnceSplitsWhatASlowSinkHoldsUp: the publisher waits in nothing but writes, so that nobody else
+// gets the turn. The brokers would give the transaction up after a minute. It runs on the true clock, because
+// that of synctest stands still while somebody waits for the turn.
+func TestExactlyOnceSplitsWhatASlowSinkHoldsUp(t *testing.T) {
+	limits := DefaultTransactions()
+	limits.Interval, limits.MaxOpen = 10*time.Millisecond, 50*time.Millisecond
+	script, all := manyTx(1, 10_000) // which takes 50 s
+	l := newLedger(beginning())
+	l.pause(5 * time.Millisecond)
+	r := startExactly(t, newFakeSource(script...), l, limits)
+	for deadline := time.Now().Add(30 * time.Second); len(l.seen()) == 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the transaction is not split")
+		}
+	}
+	l.pause(0)
+	for deadline := time.Now().Add(30 * time.Second); len(l.seen()) < len(all) && time.Now().Before(deadline); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if got := l.seen(); !slices.Equal(got, all) {
+		t.Errorf("%d of %d rows committed", len(got), len(all))
+	}
+	if err := r.finish(); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestExactlyOnceSplitsOnlyWhatIsTooLargeByItself(t *testing.T) {
