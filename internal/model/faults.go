@@ -16,10 +16,8 @@ func (ms *moves) faults() {
 	}
 	ms.serverCrash()
 	for k := range ms.from.ids {
-		if ms.from.ids[k].state == open { // the transaction's time is up
-			s := ms.try()
-			ms.invalidate(&s, k)
-			ms.keep(label{act: timesOut, arg: k}, &s, "")
+		if !ms.isDead(k) {
+			ms.timeOut(k)
 		}
 	}
 	if ms.cfg.Meddler {
@@ -28,6 +26,21 @@ func (ms *moves) faults() {
 	for k := first; k < len(ms.all); k++ {
 		ms.all[k].fault = true
 		ms.all[k].to.left--
+	}
+}
+
+// isDead tells whether nobody is left who could end a transaction. That the brokers do it is no fault.
+func (ms *moves) isDead(id int) bool {
+	x := &ms.from.ids[id]
+	return x.owner != 0 && !x.ending && !ms.from.procs[x.owner-1].producer
+}
+
+// timeOut adds that the brokers give an open transaction up, because its time is over.
+func (ms *moves) timeOut(id int) {
+	if ms.from.ids[id].state == open {
+		s := ms.try()
+		ms.invalidate(&s, id)
+		ms.keep(label{act: timesOut, arg: id}, &s, "")
 	}
 }
 

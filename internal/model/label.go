@@ -65,24 +65,24 @@ func (m *model) words(l label) string {
 	case waits:
 		return who + " has waited too long for an open transaction to end"
 	default:
-		return "FAULT: " + m.faultWords(l, who)
+		return m.faultWords(l, who)
 	}
 }
 
 func (m *model) faultWords(l label, who string) string {
 	switch l.act {
 	case crashes:
-		return who + " is killed"
+		return "FAULT: " + who + " is killed"
 	case isCut:
-		return "the server gives up the connection of " + who
+		return "FAULT: the server gives up the connection of " + who
 	case givesUp:
-		return who + " waits no longer for the answer to EndTxn"
+		return "FAULT: " + who + " waits no longer for the answer to EndTxn"
 	case timesOut:
 		return "the brokers give the open transaction up"
 	case serverCrashes:
-		return fmt.Sprintf("Postgres crashes, and the slot is at %d transactions", l.arg)
+		return fmt.Sprintf("FAULT: Postgres crashes, and the slot is at %d transactions", l.arg)
 	default:
-		return fmt.Sprintf("somebody moves the slot to %d transactions", l.arg)
+		return fmt.Sprintf("FAULT: somebody moves the slot to %d transactions", l.arg)
 	}
 }
 

@@ -130,7 +130,8 @@ func (ms *moves) startStep(i int) {
 		}
 	case startLook:
 		if ms.succeeded(&s, i) {
-			ok = ms.isStable() || ms.rule&SecondLook != 0 // read once more, to the end
+			// What was there before the own record is read once more, to the end.
+			ok = ms.isStable() || ms.visible(&s).run != p.before || ms.rule&SecondLook != 0
 			if ms.newest(&s).run == p.run {
 				bug = "an instance stops for a successor that there is not"
 			}
@@ -186,7 +187,7 @@ func (m *model) succeeded(s *state, i int) bool {
 func (m *model) read(s *state, i int) {
 	p := &s.procs[i]
 	p.rec = m.visible(s)
-	p.looked, p.ours, p.oursSelf = true, p.rec.run, false
+	p.looked, p.ours, p.before, p.oursSelf = true, p.rec.run, p.rec.run, false
 }
 
 // visible is the newest record that a read brings.

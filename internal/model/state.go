@@ -107,6 +107,7 @@ type proc struct {
 	looked       bool // ours is set
 	ours         uint8
 	oursSelf     bool
+	before       uint8 // the run of the record that the last claim found
 
 	// The cursor, and the delivery.
 	cur       uint8 // handed to the sink
@@ -172,7 +173,7 @@ func (s *state) swapped() state {
 }
 
 func (p *proc) append(b []byte) []byte {
-	b = append(b, byte(p.phase), p.pc, p.run, p.spos, p.srvConf, p.ours, p.cur, p.cut, p.stage, p.com, p.confirmed,
+	b = append(b, byte(p.phase), p.pc, p.run, p.spos, p.srvConf, p.ours, p.before, p.cur, p.cut, p.stage, p.com, p.confirmed,
 		byte(p.recKind), p.recPos, byte(p.answer),
 		bits(p.attached, p.pub, p.srvSlot, p.held, p.fenced, p.claimedOnce, p.looked, p.oursSelf),
 		bits(p.hold, p.cutOff, p.void, p.producer, p.recSent, p.waiting))
@@ -220,6 +221,7 @@ func (s *state) renumber() {
 		name(&p.rec.run)
 		name(&p.last.run)
 		name(&p.ours)
+		name(&p.before)
 	}
 	for i := range s.ids {
 		name(&s.ids[i].rec.run)

@@ -293,6 +293,9 @@ func (m *model) invalidate(s *state, id int) {
 // coordinator adds what the brokers do with a transactional id.
 func (ms *moves) coordinator(id int) {
 	x := &ms.from.ids[id]
+	if ms.isDead(id) {
+		ms.timeOut(id)
+	}
 	if x.ending && x.state != committing { // EndTxn arrives; while markers are written it is sent again
 		s := ms.try()
 		y := &s.ids[id]
