@@ -53,6 +53,8 @@ type KafkaStore struct {
 	// ours are the instances whose record may be the newest as long as nobody else has written
 	// since the first claim: the one that was there, and the one that saves here.
 	ours map[string]bool
+	// before is the instance of the record that the last claim found, "" for none.
+	before string
 }
 
 // Producer writes checkpoint records inside of transactions that hold more than them: the events
@@ -133,7 +135,7 @@ func (s *KafkaStore) Acquire(ctx context.Context) (*Record, error) {
 		s.discard()
 		return nil, err
 	}
-	s.ours = map[string]bool{instance(r): true}
+	s.before, s.ours = instance(r), map[string]bool{instance(r): true}
 	failpoint.Here(failpoint.CheckpointRead)
 	return r, err
 }
@@ -171,8 +173,9 @@ func (s *KafkaStore) notSucceeded(ctx context.Context) error {
 		return nil // the first claim: whoever calls it holds the slot
 	}
 	r, err := s.newest(ctx, false)
-	if err == nil && !s.ours[instance(r)] {
+	if err == nil && !s.ours[instance(r)] && instance(r) == s.before {
 		// The brokers answer a commit before they show it: the newest may be this instance's all the same.
+		// Whoever has come since needs no second look, which may have to wait for a dead one's transaction.
 		r, err = s.newest(ctx, true)
 	}
 	switch {
