@@ -52,7 +52,7 @@ secure: ## the whole way over SASL_SSL on a real broker, and each way to be refu
 	WALFERRY_DELIVERY=both $(GO) test -count=1 -v -timeout 10m -run 'TestSecure|TestRefused' ./internal/e2e
 
 rotation: ## rotate every credential for ROTATION under load, then stop and seal Vault for AWAY each
-	WALFERRY_REQUIRE_VAULT=1 WALFERRY_ROTATION=$(ROTATION) WALFERRY_VAULT_AWAY=$(AWAY) $(GO) test -count=1 -v -timeout 60m -run 'TestRotation' ./internal/e2e
+	WALFERRY_PAUSE=50ms WALFERRY_REQUIRE_VAULT=1 WALFERRY_ROTATION=$(ROTATION) WALFERRY_VAULT_AWAY=$(AWAY) $(GO) test -count=1 -v -timeout 60m -run 'TestRotation|TestFault48' ./internal/e2e
 
 matrix: ## the tests that talk to Postgres, on 14 to 18
 	.ci/matrix
