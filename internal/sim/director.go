@@ -21,6 +21,7 @@ var deeds = []deed{
 	{2, "stop", (*world).stop},
 	{2, "second instance", (*world).second},
 	{3, "zombie", (*world).zombie},
+	{2, "zombie within a commit", (*world).committing},
 	{3, "postgres is not heard", func(w *world) { w.silence(false, true) }},
 	{3, "kafka is not heard", func(w *world) { w.silence(true, false) }},
 	{3, "cut the connections to postgres", func(w *world) { w.each(func(p *process) { p.postgres.cut() }) }},
@@ -49,14 +50,17 @@ func (w *world) direct() {
 		deed deed
 	}
 	var script []step
+	alone := w.rng.IntN(3) == 0 // one fault, again and again; else many, mixed
 	for range 1 + w.rng.IntN(9) {
-		n := w.rng.IntN(total)
-		for _, d := range deeds {
-			if n -= d.weight; n < 0 {
-				script = append(script, step{time.Duration(w.rng.Int64N(int64(w.horizon))), d})
-				break
-			}
+		i, n := 0, w.rng.IntN(total)
+		for ; n >= deeds[i].weight; i++ {
+			n -= deeds[i].weight
 		}
+		d := deeds[i]
+		if alone && len(script) > 0 {
+			d = script[0].deed
+		}
+		script = append(script, step{time.Duration(w.rng.Int64N(int64(w.horizon))), d})
 	}
 	slices.SortFunc(script, func(a, b step) int { return int(a.at - b.at) })
 	for _, s := range script {
@@ -185,6 +189,22 @@ func (w *world) zombie() {
 			w.net.set(&trap{key: int16(by), by: p.kafka, other: true, after: after, do: p.kafka.release})
 		}
 	})
+}
+
+// committing cuts a process off just when it has asked for a commit, and lets that request through just
+// when another one claims.
+func (w *world) committing() {
+	p := w.some()
+	if p == nil {
+		return
+	}
+	w.second()
+	w.crashed()
+	d := keepaliveAfter + 15*time.Second + w.upTo(60*time.Second)
+	w.net.set(&trap{key: int16(kmsg.EndTxn), by: p.kafka, after: true, do: func() {
+		w.hold(p, d, true, true)
+		w.net.set(&trap{key: int16(kmsg.InitProducerID), by: p.kafka, other: true, do: p.kafka.release})
+	}})
 }
 
 // silence lets nothing through between a process and its servers for a while.
