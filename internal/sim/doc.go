@@ -12,6 +12,9 @@
 // the bytes of the connections inwards; the caller brings them (Start), because only cmd knows how the
 // rooms are joined.
 //
+// A statement that pipelines run and the model does not know is a failure that names it: it gets its
+// answer in statements.go.
+//
 // What it promises: the schedule of faults, of the load and of every delay follows from the seed
 // and the time of the virtual clock alone. What it does not: Go chooses by chance among goroutines
 // that can run at the same instant, among the ready cases of a select, and the order of a map, so a seed

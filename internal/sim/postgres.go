@@ -74,7 +74,7 @@ func (p *postgres) serve(l net.Listener) {
 }
 
 func (p *postgres) accept(conn net.Conn) {
-	s := &session{server: p, conn: conn, rng: rng(p.seed, "session "+conn.RemoteAddr().String()), backend: pgproto3.NewBackend(conn, conn), prepared: make(map[string]*statement), ended: make(chan struct{}), told: make(chan string, 1)}
+	s := &session{server: p, conn: conn, rng: rng(p.seed, "session "+conn.RemoteAddr().String()), backend: pgproto3.NewBackend(conn, conn), status: 'I', prepared: make(map[string]*statement), ended: make(chan struct{}), told: make(chan string, 1)}
 	p.mu.Lock()
 	p.pid++
 	s.pid = p.pid
@@ -105,6 +105,13 @@ func (p *postgres) wrong(what string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.faults = append(p.faults, what)
+}
+
+// publish makes the publication.
+func (p *postgres) publish() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.publication = true
 }
 
 // createSlot makes the slot, once.

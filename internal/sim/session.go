@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,6 +24,8 @@ type session struct {
 	statement   *statement // the one at hand
 	arguments   [][]byte
 	formats     []int16
+	status      byte // of ReadyForQuery: T within a transaction
+	made        bool // the publication, within it
 
 	once  sync.Once
 	ended chan struct{}
@@ -120,7 +123,7 @@ func (s *session) greet() bool {
 }
 
 func (s *session) ready() bool {
-	s.backend.Send(&pgproto3.ReadyForQuery{TxStatus: 'I'})
+	s.backend.Send(&pgproto3.ReadyForQuery{TxStatus: s.status})
 	return s.backend.Flush() == nil
 }
 
@@ -216,10 +219,28 @@ func (s *session) execute() bool {
 	return true
 }
 
+// transact begins or ends a transaction. Others see the publication that was made in it once it is committed.
+func (s *session) transact(command string) bool {
+	s.status = 'I'
+	if command == "begin" {
+		s.status = 'T'
+	}
+	if command == "commit" && s.made {
+		s.server.publish()
+	}
+	s.made = false
+	s.backend.Send(&pgproto3.CommandComplete{CommandTag: []byte(strings.ToUpper(command))})
+	return s.ready()
+}
+
 // simple answers a simple query.
 func (s *session) simple(sql string) (stream, ok bool) {
 	if command, is := replicationCommand(sql); is && s.replication {
 		return command(s)
+	}
+	switch sql {
+	case "begin", "commit", "rollback":
+		return false, s.transact(sql)
 	}
 	s.statement, s.formats, s.arguments = find(sql), nil, nil
 	if s.statement == nil {

@@ -65,10 +65,13 @@ var statements = []statement{
 	{part: "SELECT a.attrelid, a.attname", params: []uint32{oidOIDs}, columns: []uint32{oidOID, oidText, oidOID, oidInt4}, run: described},
 	{part: "WHERE i.indrelid = $1::oid AND i.indisprimary", params: []uint32{oidOID}, columns: []uint32{oidText}, run: primaryKey},
 	{part: "pg_blocking_pids", params: []uint32{oidInt4}, columns: []uint32{oidInt4, oidText, oidText, oidText, oidFloat8, oidText}, run: func(*session, [][]byte) [][]any { return nil }},
+	{part: "FROM pg_publication_rel r", params: []uint32{oidOID}, columns: []uint32{oidOID, oidTexts}, run: func(*session, [][]byte) [][]any { return nil }},
 	{part: "CREATE PUBLICATION", run: func(s *session, _ [][]byte) [][]any {
-		s.server.mu.Lock()
-		defer s.server.mu.Unlock()
-		s.server.publication = true
+		if s.status == 'T' {
+			s.made = true
+		} else {
+			s.server.publish()
+		}
 		return nil
 	}},
 	{part: "pg_is_in_recovery", columns: []uint32{oidText}, run: func(*session, [][]byte) [][]any { return [][]any{{"f"}} }},
@@ -117,7 +120,7 @@ func listed(*session, [][]byte) (rows [][]any) {
 func published(s *session, _ [][]byte) [][]any {
 	s.server.mu.Lock()
 	defer s.server.mu.Unlock()
-	if !s.server.publication {
+	if !s.server.publication && !s.made {
 		return nil
 	}
 	return [][]any{{uint32(16500), false, true, true, true, true, true, "n"}}
