@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -56,44 +55,39 @@ func nemeses() []nemesis {
 // over, and wakes it up behind its successor.
 func (s *soak) replace() {
 	was, zombie := s.walsenderNow(), s.walferry
-	before := strings.Count(zombie.Output(), waiting)
 	s.must(zombie.Pause())
 	s.walferry = s.instance()
 	s.start()
 	s.handedOver(was)
 	s.pause(s.between(0, time.Second))
 	s.must(zombie.Continue())
-	s.pause(s.between(0, time.Second))
-	loser := s.loser(zombie, before)
-	s.must(loser.Kill())
+	s.settle(zombie)
 }
 
-// loser waits until one of the two stops or waits, and has the other one be walferry from now on. It is
-// the zombie as a rule. One that was frozen between taking the slot and claiming the checkpoint claims
-// when it wakes up, and shuts its successor out: as safe, because it reads the checkpoint after that.
-func (s *soak) loser(zombie *cdctest.Process, before int) (loser *cdctest.Process) {
-	waited := map[*cdctest.Process]int{zombie: before, s.walferry: 1} // the successor has waited once
-	s.eventually("the zombie or its successor stops or waits", func(context.Context) bool {
-		for p, before := range waited {
-			select {
-			case <-p.Done():
-				if code := p.ExitCode(); code != 5 {
-					s.t.Fatalf("one of two instances ended with exit code %d, want 5", code)
-				}
-				loser = p
-			default:
-				if strings.Count(p.Output(), waiting) > before {
-					loser = p
-				}
-			}
+// settle waits until one of the two ends, and has the other one be walferry from now on. The zombie ends
+// as a rule: at once, or when it has waited for the slot and seen that another instance writes. One that
+// was frozen between taking the slot and claiming the checkpoint claims when it wakes up, and shuts its
+// successor out: as safe, because it reads the checkpoint after that.
+func (s *soak) settle(zombie *cdctest.Process) {
+	loser, winner := zombie, s.walferry
+	s.eventually("the zombie or its successor ends", func(context.Context) bool {
+		select {
+		case <-zombie.Done():
+			return true
+		case <-s.walferry.Done():
+			loser, winner = s.walferry, zombie
+			return true
+		default:
+			return false
 		}
-		return loser != nil
 	})
-	if loser != zombie {
-		s.t.Log("         the zombie goes on, and its successor does not")
-		s.walferry = zombie
+	if code := loser.ExitCode(); code != 5 {
+		s.t.Fatalf("one of two instances ended with exit code %d, want 5", code)
 	}
-	return loser
+	if winner == zombie {
+		s.t.Log("         the zombie goes on, and its successor does not")
+	}
+	s.walferry = winner
 }
 
 // freeze stops walferry for a while, now and then for longer than the server waits for it.
