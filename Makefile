@@ -54,7 +54,7 @@ secure: ## the whole way over SASL_SSL on a real broker, and each way to be refu
 rotation: ## rotate every credential for ROTATION under load, then stop and seal Vault for AWAY each
 	WALFERRY_PAUSE=50ms WALFERRY_REQUIRE_VAULT=1 WALFERRY_ROTATION=$(ROTATION) WALFERRY_VAULT_AWAY=$(AWAY) $(GO) test -count=1 -v -timeout 60m -run 'TestRotation|TestFault48' ./internal/e2e
 
-matrix: ## the tests that talk to Postgres, on 14 to 18
+matrix: ## the tests that talk to Postgres, on 14 to 17; test runs on 18
 	.ci/matrix
 
 failover: ## promotions of real standbys, with and without slot synchronization, on 14 to 18
@@ -66,8 +66,9 @@ large: ## 1,200,000 rows, each once, and two minutes without Kafka
 huge: ## one transaction of 10 GB, with 5 kill -9 within it
 	WALFERRY_HUGE=10 $(GO) test -count=1 -v -timeout 90m -run TestFault24_Huge ./internal/e2e
 
-faults: ## every nemesis once, every fail point, and the tests in which a timeout must run out
-	WALFERRY_LONG=1 WALFERRY_FAILPOINTS=1 WALFERRY_FAULTS='each=1' $(GO) test -count=1 -timeout 30m -run 'Fault|TestSoak' ./internal/e2e
+faults: ## every nemesis once, every fail point, the commands of an operator, and what must wait for a timeout
+	WALFERRY_LONG=1 WALFERRY_FAILPOINTS=1 WALFERRY_FAULTS='each=1' $(GO) test -count=1 -timeout 30m \
+		-run 'TestFault(02|05|2|4|5)|TestFail|TestSoak|TestOperator|TestIdle|TestApply|TestDoctor|TestCanariesOfVault' ./internal/e2e
 
 model: ## every order of steps and faults within the larger bounds, some GB of memory
 	WALFERRY_MODEL=large $(GO) test -count=1 -v -timeout 60m ./internal/model

@@ -65,6 +65,7 @@ func statements(script string) []string {
 // TestDoctorLeadsToARunningPipeline begins with a Postgres where nothing is set up, does what doctor says
 // and nothing else, and ends with a pipeline that delivers, under a role that has nothing but the stream.
 func TestDoctorLeadsToARunningPipeline(t *testing.T) {
+	long(t)
 	t.Parallel()
 	pg := pgtest.Start(t, pgserver.Options{Settings: map[string]string{"wal_level": "replica"}})
 	r := bareRig(t, pg, kafkatest.Shared(t))
@@ -150,6 +151,7 @@ func TestDoctorWhereEverythingIsBroken(t *testing.T) {
 // TestApplyUnderLoad drops the publication of a running pipeline and makes it again, from whole schemas to named
 // tables, without a change being missed or told twice.
 func TestApplyUnderLoad(t *testing.T) {
+	long(t)
 	t.Parallel()
 	pg := pgtest.Shared(t)
 	if pg.Major() < 15 {

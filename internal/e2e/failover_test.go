@@ -192,6 +192,7 @@ func TestFault09_FailoverToASyncedSlot(t *testing.T) {
 // process stops, and so does a new one; both name the switch point. Where the slot came along, it can be told
 // to go on from there.
 func TestFault10_FailoverToALaggingStandby(t *testing.T) {
+	wholeMatrix(t)
 	t.Parallel()
 	g := unguarded
 	if pgtest.Shared(t).Major() >= 17 {

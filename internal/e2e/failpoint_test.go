@@ -47,6 +47,7 @@ var points = map[string]map[failpoint.Point]int{
 // TestFault02_FailPoints dies at each named place between the reading of a byte and the confirmation,
 // and while starting and stopping: once at each, or WALFERRY_FAILPOINTS times and under every delivery.
 func TestFault02_FailPoints(t *testing.T) {
+	long(t)
 	t.Parallel()
 	rounds := 1
 	ways := deliveries()
@@ -133,6 +134,7 @@ func (r *rig) dieAt(p failpoint.Point, n int) {
 
 // TestFailPointsAreNotReleased looks into the binaries: what is released knows nothing of fail points.
 func TestFailPointsAreNotReleased(t *testing.T) {
+	long(t)
 	t.Parallel()
 	words := []string{"WALFERRY_FAILPOINT", "failpoint: died at", "internal/failpoint", string(failpoint.CheckpointProduced)}
 	for name, want := range map[string]bool{binary(t): false, armed.get(t, "-tags", "failpoints"): true} {

@@ -174,6 +174,7 @@ func (o *operated) dropSlot() {
 // TestOperatorCommands leads a pipeline through the states that a start refuses, and back by the command
 // that is there for each, with a consumer that sees what was said.
 func TestOperatorCommands(t *testing.T) {
+	long(t)
 	type kind struct{ delivery, store string }
 	kinds := []kind{{exactlyOnce, "kafka"}, {atLeastOnce, "file"}}
 	if len(deliveries()) > 1 {
@@ -289,6 +290,7 @@ func TestShowWithoutServers(t *testing.T) {
 // TestFault51_TopicDeletedInMidRun deletes the checkpoint topic under a running walferry: it stops and says
 // so, also where the topic was made again, and the command that it names leads on without a loss.
 func TestFault51_TopicDeletedInMidRun(t *testing.T) {
+	long(t)
 	each(t, func(t *testing.T, delivery string) {
 		t.Parallel()
 		o := newOperated(t, delivery, "kafka")

@@ -34,6 +34,7 @@ func (v *vaulted) dynamic(seconds int, more vaulttest.Map) {
 // TestFault49_DynamicRoleDropped runs on a role of five seconds, whose revocation ends its connections; in
 // between all leases are revoked by force.
 func TestFault49_DynamicRoleDropped(t *testing.T) {
+	long(t)
 	t.Parallel()
 	each(t, func(t *testing.T, d string) {
 		v := newVaulted(t, pgtest.Shared(t), kafkatest.Shared(t), d)

@@ -60,6 +60,7 @@ func (o *operated) reports(address, state string) {
 // anything, has another take over and write, and wakes it: it ends with exit code 5, and disturbs nobody.
 // Both say all the time by status, metric and log which of them is active.
 func TestIdleZombieEnds(t *testing.T) {
+	long(t)
 	each(t, func(t *testing.T, delivery string) {
 		t.Parallel()
 		o := newOperated(t, delivery, "kafka")

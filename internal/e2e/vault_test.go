@@ -135,6 +135,7 @@ func (v *vaulted) quiet() {
 // TestFault45_PasswordRotated runs a pipeline whose secrets are in Vault, rotates the brokers' password
 // under it with its connections cut off each time, and the one of Postgres with the walsender terminated.
 func TestFault45_PasswordRotated(t *testing.T) {
+	long(t)
 	t.Parallel()
 	each(t, func(t *testing.T, d string) {
 		pg := pgtest.Shared(t)
@@ -162,6 +163,7 @@ func TestFault45_PasswordRotated(t *testing.T) {
 // TestCanariesOfVault looks for what came from Vault, and for what opens Vault, in everything that walferry
 // shows: while it runs and rotates, and in the dump of all goroutines that SIGQUIT makes of it.
 func TestCanariesOfVault(t *testing.T) {
+	long(t)
 	t.Parallel()
 	v := newVaulted(t, pgtest.Shared(t), kafkatest.Shared(t), atLeastOnce)
 	v.vault.Policy("walferry", "kv/data/kafka read", "kv/data/postgres read")

@@ -26,10 +26,11 @@ var oracleSQL string
 // patience bounds the wait for what was committed.
 const patience = 2 * time.Minute
 
-// onMajors runs a test on the oldest and the newest version, or on the one that the environment names.
+// onMajors runs a test on the version that the environment names, else on the newest one, and with
+// WALFERRY_FULL on the oldest one beside it. CI runs each.
 func onMajors(t *testing.T, run func(t *testing.T, server *pgtest.Server)) {
 	t.Helper()
-	if os.Getenv("WALFERRY_PG") != "" {
+	if os.Getenv("WALFERRY_PG") != "" || os.Getenv("WALFERRY_FULL") == "" {
 		run(t, pgtest.Shared(t))
 		return
 	}
