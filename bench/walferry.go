@@ -72,11 +72,15 @@ func (r *rig) drain(ctx context.Context, slot, delivery string, f *filled) (resu
 	return res, err
 }
 
+// settled is how long nothing must come any more. Offsets count the markers of transactions as well, of
+// which nobody knows the number, so all rows may be there only some offsets later than their number.
+const settled = 300 * time.Millisecond
+
 // drained waits until the topic holds all rows for a read_committed consumer, and returns how long
 // they would have taken at the pace that was seen from the first to the last.
 func drained(ctx context.Context, c *child, admin *kadm.Client, topic string, rows int64) (time.Duration, error) {
-	var began time.Time
-	var before int64 // rows that were there then
+	var began, newest time.Time
+	var before, last int64 // offsets that were there then
 	for {
 		select {
 		case <-c.ended:
@@ -88,15 +92,17 @@ func drained(ctx context.Context, c *child, admin *kadm.Client, topic string, ro
 		n := visible(ctx, admin, topic)
 		now := time.Now()
 		switch {
-		case n >= rows:
-			return time.Duration(float64(now.Sub(began)) * float64(rows) / float64(rows-before)), nil
 		case n > 0 && began.IsZero():
-			began, before = now, n
+			began, before, newest, last = now, n, now, n
+		case n > last:
+			newest, last = now, n
+		case n >= rows && now.Sub(newest) > settled:
+			return time.Duration(float64(newest.Sub(began)) * float64(n) / float64(n-before)), nil
 		}
 	}
 }
 
-// visible counts what a read_committed consumer may read of the topic; 0 where there is no topic yet.
+// visible counts the offsets that a read_committed consumer may read of the topic, markers included; 0 where there is no topic yet.
 func visible(ctx context.Context, admin *kadm.Client, topic string) int64 {
 	ends, err := admin.ListCommittedOffsets(ctx, topic)
 	if err != nil {
@@ -111,7 +117,7 @@ func visible(ctx context.Context, admin *kadm.Client, topic string) int64 {
 func (r *rig) verify(ctx context.Context, admin *kadm.Client, topic string, rows int) error {
 	total := visible(ctx, admin, topic)
 	client, err := kgo.NewClient(kgo.SeedBrokers(r.kafka.Addr()), kgo.ConsumeTopics(topic),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	if err != nil {
 		return err
 	}
@@ -124,6 +130,9 @@ func (r *rig) verify(ctx context.Context, admin *kadm.Client, topic string, rows
 		}
 		for record := range fetches.RecordsAll() {
 			n++
+			if record.Attrs.IsControl() {
+				continue
+			}
 			id, err := rowID(record.Key, rows)
 			if err != nil {
 				return err

@@ -41,7 +41,11 @@ type transaction struct {
 
 // claim is what one call of Claim began: a producer, and why it can commit nothing any more. Records
 // know theirs, so that one that a closed client gives up late does not harm the next.
-type claim struct{ failure atomic.Pointer[failure] }
+type claim struct {
+	id      string // the transactional id
+	failure atomic.Pointer[failure]
+	opaque  atomic.Bool // the brokers do not tell how far a transaction is
+}
 
 type failure struct{ err error }
 
@@ -91,7 +95,7 @@ func (t *Transactional) Claim(ctx context.Context, transactionalID string) error
 		k.disconnect()
 		return fmt.Errorf("begin a transaction: %w", err)
 	}
-	t.txn.claim.Store(&claim{})
+	t.txn.claim.Store(&claim{id: transactionalID})
 	return nil
 }
 
@@ -134,6 +138,7 @@ func (t *Transactional) Commit(ctx context.Context, record *kgo.Record) error {
 		return fmt.Errorf("commit: %w", err)
 	}
 	failpoint.Here(failpoint.CommitAnswered)
+	t.settle(ctx, client, claim)
 	if err := client.BeginTransaction(); err != nil {
 		return fmt.Errorf("begin a transaction: %w", err)
 	}
