@@ -266,15 +266,13 @@ func (e *exactlyOnce) store(ctx context.Context, at place) (bool, error) {
 
 // failed gives the connection up: what was in the transaction is read again.
 func (e *exactlyOnce) failed(err error) error {
-	c := &e.p.claim
 	if e.sink.Err() != nil {
 		return nil // a record is the cause: Pipeline.failed says which
 	}
 	if !fault.Is(err, fault.Fenced) && !fault.Retryable(err) {
 		return e.p.place(err)
 	}
-	c.fenced = fault.Is(err, fault.Fenced)
-	c.lose(shutOut(err))
+	e.p.claim.lose(shutOut(err))
 	return nil
 }
 

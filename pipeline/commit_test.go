@@ -240,6 +240,22 @@ func TestExactlyOnceALostAnswerRepeatsAndLosesNothing(t *testing.T) {
 	}
 }
 
+// TestExactlyOnceWhatALostAnswerHidIsConfirmedAtOnce: nothing more comes that would bring another commit.
+func TestExactlyOnceWhatALostAnswerHidIsConfirmedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLedger(beginning())
+		l.lostAnswer = true
+		r := startExactly(t, newFakeSource(tx{0x100, 0x120, 1}), l, DefaultTransactions())
+		time.Sleep(2 * time.Second) // less than an idle position waits
+		if got := r.source.lastConfirmed(); got != 0x120 || l.store.acquired != 2 {
+			t.Errorf("confirmed %v after %d claims, want 0/120 after 2", got, l.store.acquired)
+		}
+		if err := r.finish(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 func TestExactlyOnceACutOffTransactionIsCommittedWhole(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		script, all := manyTx(3, 5)
@@ -444,9 +460,7 @@ func TestExactlyOnceACutOffTransactionIsNotCommittedWhileTheServerIsAway(t *test
 		l.took = 10 * time.Millisecond // the second transaction begins while the first is committed
 		r := startExactly(t, source, l, DefaultTransactions())
 		time.Sleep(50 * time.Millisecond)
-		source.mu.Lock()
-		source.busy = true
-		source.mu.Unlock()
+		source.hold(true)
 		time.Sleep(2 * DefaultTransactions().MaxOpen)
 		for _, p := range l.seen() {
 			if p.Commit == all[9].Commit {

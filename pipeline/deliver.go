@@ -46,8 +46,8 @@ func (p *Pipeline) record(end event.LSN, partial event.Position) checkpoint.Reco
 	return r
 }
 
-// saved notes that a record is stored, and confirms its position to the server: in this order, and
-// nowhere else. It is called with the claim's lock held.
+// saved notes that a record is stored, and confirms its position to the server: in this order. What else
+// confirms is Pipeline.judge, a record that it has read with the claim held. It is called with the claim's lock held.
 func (p *Pipeline) saved(r checkpoint.Record) {
 	p.claim.last = r
 	failpoint.Here(failpoint.Saved)

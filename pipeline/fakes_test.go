@@ -78,15 +78,29 @@ func (f fakeSetup) CreateSlot(context.Context) error {
 func (s *fakeSource) Prepare(context.Context) (Setup, error) { return fakeSetup{s}, nil }
 
 func (s *fakeSource) Start(ctx context.Context, busy func()) (event.Server, error) {
-	s.mu.Lock()
-	held := s.busy
-	s.mu.Unlock()
-	if held {
-		busy()
-		<-ctx.Done()
-		return event.Server{}, fault.New(fault.SlotBusy, "start", nil, "")
+	for said := false; ; said = true {
+		s.mu.Lock()
+		held, srv := s.busy, s.server()
+		s.mu.Unlock()
+		if !held {
+			return srv, nil
+		}
+		if !said {
+			busy()
+		}
+		select {
+		case <-time.After(500 * time.Millisecond):
+		case <-ctx.Done():
+			return event.Server{}, fault.New(fault.SlotBusy, "start", nil, "")
+		}
 	}
-	return s.server(), nil
+}
+
+// hold has somebody else take the slot, or give it back.
+func (s *fakeSource) hold(held bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.busy = held
 }
 
 // Run sends the script to Next, then waits.

@@ -153,7 +153,7 @@ func TestIdleProgressIsSavedEveryTenSeconds(t *testing.T) {
 		r.store = &fakeStore{record: &checkpoint.Record{Version: 1, Origin: origin, Timeline: 1, End: 0x100, Fingerprint: "f1"}}
 		r.start(t)
 		time.Sleep(9 * time.Second)
-		if got := r.source.lastConfirmed(); got != 0 {
+		if got := r.source.lastConfirmed(); got != 0x100 { // what the checkpoint says
 			t.Fatalf("confirmed %v before ten seconds of silence", got)
 		}
 		time.Sleep(2 * time.Second)
@@ -192,28 +192,61 @@ func TestAnUncertainSaveIsClaimedAgain(t *testing.T) {
 	}
 }
 
-func TestAFencedInstanceStopsWhenItsSuccessorLives(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := &rig{source: newFakeSource(tx{0x100, 0x120, 1})}
-		r.store = &fakeStore{record: &checkpoint.Record{Version: 1, Origin: origin, Timeline: 1, Fingerprint: "f1"}}
-		r.sink = newFakeSink()
-		r.sink.hold = func(event.Position) bool { return true }
-		r.start(t)
-		time.Sleep(time.Second)
-		r.source.mu.Lock()
-		r.source.busy = true
-		r.source.mu.Unlock()
-		r.store.mu.Lock()
-		r.store.failNext = fault.New(fault.Fenced, "save", nil, "")
-		r.store.mu.Unlock()
-		r.sink.release(pos(0x100, 1))
-		if err := <-r.ended; !fault.Is(err, fault.Fenced) || fault.ExitCode(err) != 5 {
-			t.Fatalf("ended with %v", err)
-		}
-		if n := len(r.store.saves); n != 0 {
-			t.Fatalf("%d saves by a fenced instance", n)
-		}
-	})
+// TestAFencedInstanceWaitsForTheSlot: who has shut it out is not known. It was the brokers, and the slot is
+// held by its own connection of before, or a successor that has not written yet: then it writes nothing.
+func TestAFencedInstanceWaitsForTheSlot(t *testing.T) {
+	for name, end := range map[string]func(t *testing.T, r *rig){
+		"its own connection is given up": func(t *testing.T, r *rig) {
+			r.source.hold(false)
+			time.Sleep(time.Second)
+			if got := r.source.lastConfirmed(); got != 0x120 || r.source.conns != 2 {
+				t.Errorf("confirmed %v over %d connections, want 0/120 over 2", got, r.source.conns)
+			}
+			if err := r.finish(); err != nil {
+				t.Error(err)
+			}
+			if got, want := r.sink.positions(), []event.Position{pos(0x100, 1)}; !slices.Equal(got, want) {
+				t.Errorf("written %v, want %v", got, want)
+			}
+		},
+		"its successor writes": func(t *testing.T, r *rig) {
+			r.store.mu.Lock()
+			r.store.record.Instance = "another"
+			r.store.mu.Unlock()
+			if err := <-r.ended; !fault.Is(err, fault.Fenced) || fault.ExitCode(err) != 5 {
+				t.Errorf("ended with %v", err)
+			}
+			if n := len(r.store.saves); n != 0 || r.store.acquired != 1 {
+				t.Errorf("%d saves and %d claims by an instance that was replaced", n, r.store.acquired)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := &rig{source: newFakeSource(tx{0x100, 0x120, 1})}
+				r.store = &fakeStore{record: &checkpoint.Record{Version: 1, Origin: origin, Timeline: 1, Fingerprint: "f1"}}
+				r.sink = newFakeSink()
+				r.sink.hold = func(event.Position) bool { return true }
+				r.start(t)
+				time.Sleep(time.Second)
+				r.source.hold(true)
+				r.store.mu.Lock()
+				r.store.failNext = fault.New(fault.Fenced, "save", nil, "")
+				r.store.mu.Unlock()
+				r.sink.release(pos(0x100, 1))
+				time.Sleep(75 * time.Second) // longer than the server's own patience
+				select {
+				case err := <-r.ended:
+					t.Fatalf("ended with %v, though nobody else has written", err)
+				default:
+				}
+				if n := len(r.store.saves); n != 0 || r.store.acquired != 1 || r.p.Status().State != Standby {
+					t.Fatalf("%d saves and %d claims without the slot, in state %s", n, r.store.acquired, r.p.Status().State)
+				}
+				end(t, r)
+			})
+		})
+	}
 }
 
 func TestAFencedInstanceWithoutASuccessorGoesOn(t *testing.T) {
@@ -263,9 +296,7 @@ func TestAnIdleInstanceThatWasReplacedStopsWhileItWaits(t *testing.T) {
 		r.store = &fakeStore{record: &checkpoint.Record{Version: 1, Origin: origin, Timeline: 1, Fingerprint: "f1"}}
 		r.start(t)
 		time.Sleep(time.Second)
-		r.source.mu.Lock()
-		r.source.busy = true
-		r.source.mu.Unlock()
+		r.source.hold(true)
 		r.source.breakRun <- fault.New(fault.PostgresUnavailable, "stream", errors.New("EOF"), "")
 		time.Sleep(time.Minute)
 		select {

@@ -165,11 +165,10 @@ func (a *atLeastOnce) advance(ctx context.Context, partial event.Position) (bool
 // and where this writer was shut out the connection is given up, because only one that is made anew
 // can tell who holds the slot. It is called with the claim's lock held.
 func (a *atLeastOnce) failed(err error) error {
-	p, c := a.p, &a.p.claim
+	p := a.p
 	switch {
 	case fault.Is(err, fault.Fenced):
-		c.fenced = true
-		c.lose(shutOut(err))
+		p.claim.lose(shutOut(err))
 	case fault.Retryable(err):
 		p.status.failed(Reconnecting, err)
 		select {

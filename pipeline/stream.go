@@ -17,10 +17,6 @@ import (
 	"github.com/walferry/walferry/internal/lock"
 )
 
-// fencedWait is how long an instance that was fenced waits for the slot before it believes that its
-// successor lives.
-const fencedWait = 5 * time.Second
-
 // successorEvery is how often an instance that waits for its slot looks whether it was replaced.
 const successorEvery = 2 * time.Second
 
@@ -88,17 +84,11 @@ func (p *Pipeline) session(ctx, work context.Context, log *slog.Logger, streamin
 }
 
 // start takes the slot. While it waits for it, an instance that has worked before looks whether another
-// one has gone on meanwhile: then it has been replaced, and ends. One that was fenced does not wait for
-// long: its successor has the slot.
+// one has gone on meanwhile: then it has been replaced, and ends. Nothing else tells, not even that the
+// brokers have shut it out: they do that to a transaction that was open for too long as well, and what holds the slot
+// may be this instance's own connection of before, which the server has not given up yet. Without the
+// slot it writes nothing, so that one whose successor has not written yet does no harm by waiting.
 func (p *Pipeline) start(ctx context.Context) (event.Server, error) {
-	p.claim.mu.Lock()
-	fenced := p.claim.fenced
-	p.claim.mu.Unlock()
-	if fenced {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, fencedWait)
-		defer cancel()
-	}
 	ctx, leave := context.WithCancelCause(ctx)
 	var watching sync.WaitGroup
 	srv, err := p.source.Start(ctx, func() {
@@ -110,13 +100,8 @@ func (p *Pipeline) start(ctx context.Context) (event.Server, error) {
 	replaced := context.Cause(ctx)
 	leave(nil)
 	watching.Wait()
-	switch {
-	case err == nil:
-		return srv, nil
-	case fault.Is(replaced, fault.Fenced):
+	if err != nil && fault.Is(replaced, fault.Fenced) {
 		return srv, replaced
-	case fenced && fault.Is(err, fault.SlotBusy):
-		return srv, takenOver(err)
 	}
 	return srv, err
 }
@@ -211,7 +196,7 @@ func (p *Pipeline) acquire(ctx context.Context, judge func(*checkpoint.Record) e
 	if err := judge(rec); err != nil {
 		return err
 	}
-	c.held, c.fenced, c.lose = true, false, lose
+	c.held, c.lose = true, lose
 	return nil
 }
 
@@ -238,6 +223,9 @@ func (p *Pipeline) judge(rec *checkpoint.Record, srv event.Server) error {
 	}
 	if rec != nil {
 		c.last, split = *rec, rec.Split
+		if !rec.Intent { // also one whose save had no answer
+			p.source.Confirm(rec.End)
+		}
 	}
 	c.last.End, c.last.Partial = d.End, d.Partial
 	c.last.Origin, c.last.Timeline, c.last.Fingerprint = srv.Origin, srv.Timeline, p.fingerprint
@@ -269,9 +257,8 @@ func (p *Pipeline) stillOurs(rec *checkpoint.Record) error {
 // the slot held, until a save fails. A lost connection does not end it: what was acknowledged is
 // saved meanwhile, and whoever takes the slot over shuts this writer out first.
 type claim struct {
-	mu     lock.Lock // also keeps a save and an acquire apart
-	held   bool
-	fenced bool // the last save was told that another writer had acquired
+	mu   lock.Lock // also keeps a save and an acquire apart
+	held bool
 
 	// last is the newest record that is known to be stored; what does not change from save to save
 	// is taken from it.

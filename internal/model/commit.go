@@ -168,7 +168,7 @@ func (m *model) sendEnd(s *state, i int) {
 func (m *model) fail(s *state, i int, fenced bool) {
 	p := &s.procs[i]
 	own := int(p.pc) > slices.Index(m.prog.start, startResume) // the claim rests on this connection
-	p.held, p.fenced = false, p.fenced || fenced
+	p.held = false
 	p.com, p.void = 0, m.exactlyOnce()
 	p.waiting, p.answer, p.recKind, p.recPos, p.recSent = false, unanswered, missing, 0, false
 	switch {

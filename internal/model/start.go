@@ -118,8 +118,8 @@ func (ms *moves) startStep(i int) {
 			ms.exit(&s, i)
 			bug = refuses
 		case s.slot.holder != 0 && s.slot.holder != owner(i):
-			// Pipeline.start: takenOver, watchSuccessor; everybody else waits as a standby
-			ok = p.fenced || p.claimedOnce && p.producer && ms.isStable() && ms.isSucceeded(p, s.ckpt)
+			// Pipeline.start: watchSuccessor; everybody else waits as a standby
+			ok = p.claimedOnce && p.producer && ms.isStable() && ms.isSucceeded(p, s.ckpt)
 			ms.exit(&s, i)
 		}
 	case startSlot:
@@ -262,7 +262,10 @@ func (m *model) resume(p *proc) {
 	if p.rec.kind != missing {
 		p.last = p.rec
 	}
-	p.held, p.fenced, p.claimedOnce = true, false, true
+	p.held, p.claimedOnce = true, true
+	if p.rec.kind == position { // Pipeline.judge
+		p.confirmed = max(p.confirmed, m.ends[p.rec.pos])
+	}
 	if !first && (!m.exactlyOnce() || m.rule&CursorFollows != 0) {
 		p.com, p.void, p.cutOff = 0, false, false
 		if m.exactlyOnce() {

@@ -101,13 +101,12 @@ type proc struct {
 	rec      record // the checkpoint as read
 
 	// pipeline.claim, and checkpoint.KafkaStore.ours.
-	held, fenced bool
-	claimedOnce  bool
-	last         record
-	looked       bool // ours is set
-	ours         uint8
-	oursSelf     bool
-	before       uint8 // the run of the record that the last claim found
+	held, claimedOnce bool
+	last              record
+	looked            bool // ours is set
+	ours              uint8
+	oursSelf          bool
+	before            uint8 // the run of the record that the last claim found
 
 	// The cursor, and the delivery.
 	cur       uint8 // handed to the sink
@@ -175,7 +174,7 @@ func (s *state) swapped() state {
 func (p *proc) append(b []byte) []byte {
 	b = append(b, byte(p.phase), p.pc, p.run, p.spos, p.srvConf, p.ours, p.before, p.cur, p.cut, p.stage, p.com, p.confirmed,
 		byte(p.recKind), p.recPos, byte(p.answer),
-		bits(p.attached, p.pub, p.srvSlot, p.held, p.fenced, p.claimedOnce, p.looked, p.oursSelf),
+		bits(p.attached, p.pub, p.srvSlot, p.held, p.claimedOnce, p.looked, p.oursSelf),
 		bits(p.hold, p.cutOff, p.void, p.producer, p.recSent, p.waiting))
 	b = append(b, p.next[:]...)
 	b = p.rec.append(b)
