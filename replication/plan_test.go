@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -68,6 +69,9 @@ func TestPlanRoundTrips(t *testing.T) {
 				CREATE TABLE part (id int PRIMARY KEY) PARTITION BY RANGE (id);
 				CREATE TABLE part_1 PARTITION OF part FOR VALUES FROM (1) TO (9);`)
 			for of, tables := range configs {
+				if os.Getenv("WALFERRY_LONG") == "" && name != "all" && of != "two" && of != "all" {
+					continue // the whole of it is the matrix's
+				}
 				if start != "" {
 					db.Exec("CREATE PUBLICATION walferry_shop " + start)
 				}

@@ -12,6 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"github.com/walferry/walferry/internal/cdctest"
 	"github.com/walferry/walferry/internal/kafkatest"
 	"github.com/walferry/walferry/internal/pgtest"
@@ -108,11 +111,28 @@ func bareRig(t *testing.T, pg *pgtest.Server, broker *kafkatest.Broker) *rig {
 	}
 	t.Logf("WALFERRY_SEED=%d", r.seed)
 	r.from, r.to = r.db.DSN(), r.broker.Addr()
+	t.Cleanup(r.reportUnfinished)
 	r.rng = rand.New(rand.NewPCG(r.seed, 0))
 	if err := cdctest.Setup(t.Context(), r.db.DSN()); err != nil {
 		t.Fatal(err)
 	}
 	return r
+}
+
+// reportUnfinished says, when the test has failed, what the brokers still keep from consumers.
+func (r *rig) reportUnfinished() {
+	if !r.t.Failed() {
+		return
+	}
+	client, err := kgo.NewClient(kgo.SeedBrokers(r.broker.Addr()))
+	if err != nil {
+		r.t.Log(err)
+		return
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	r.t.Logf("what the brokers say:\n%s", cdctest.Unfinished(ctx, kadm.NewClient(client), r.name))
 }
 
 // run says how walferry is to be started.
