@@ -78,7 +78,8 @@ type Sink interface {
 }
 
 // Transactional is a Sink whose records become visible together with the checkpoint that covers
-// them: Store.Save commits what was written before the last Hold.
+// them: Store.Save commits what was written before the last Hold. Close has the brokers give up what is
+// open, where that is sure to end no other instance's transaction, so that nobody waits behind it.
 type Transactional interface {
 	Sink
 	// Hold ends what the next Save commits. Write goes on meanwhile; what it brings belongs to the

@@ -155,7 +155,7 @@ func (k *Kafka) done(r *record, err error) {
 		r.ack.Acked(1)
 		r.topic.produced.Inc()
 		failpoint.Here(failpoint.Acked)
-	case errors.Is(err, kgo.ErrClientClosed): // given up by Close
+	case errors.Is(err, kgo.ErrClientClosed), errors.Is(err, kgo.ErrAborting): // given up by Close
 	case r.claim != nil && !r.forGood(err): // the transaction is lost, the record is not: it comes again
 	case r.claim == nil && k.letters != nil && !r.dead && refused(err):
 		k.letters.refuse(r)

@@ -2,6 +2,7 @@ package sink
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -29,6 +30,9 @@ type Transactional struct {
 	txn *transaction
 }
 
+// abortWithin bounds the abort of what a stop leaves open. The brokers do it by themselves, later.
+const abortWithin = time.Second
+
 // transaction is the state of the one that is open.
 type transaction struct {
 	mu     sync.Mutex // guards held and staged; produce and release take turns by it
@@ -49,9 +53,9 @@ type claim struct {
 
 type failure struct{ err error }
 
-// fail keeps the first reason why what was written cannot be committed.
+// fail keeps the first reason why what was written cannot be committed. That this side gives it up is none.
 func (c *claim) fail(err error) {
-	if err != nil {
+	if err != nil && !errors.Is(err, kgo.ErrAborting) {
 		c.failure.CompareAndSwap(nil, &failure{err})
 	}
 }
@@ -117,15 +121,16 @@ func (t *Transactional) Size() (records, bytes int64) {
 // Commit adds the checkpoint record, waits until the brokers have everything, commits, begins the
 // next transaction and hands it what was staged. After an error, and when ctx has ended, it is not
 // known whether it was committed.
-func (t *Transactional) Commit(ctx context.Context, record *kgo.Record) error {
+func (t *Transactional) Commit(ctx context.Context, record *kgo.Record) (err error) {
 	client, claim := t.client, t.txn.claim.Load()
+	defer func() { claim.fail(err) }()
 	// The client by itself waits for ever for the answer to what it has sent.
 	stop := context.AfterFunc(ctx, client.Close)
 	defer stop()
 	client.Produce(context.Background(), record, func(_ *kgo.Record, err error) { claim.fail(err) })
 	failpoint.Here(failpoint.CheckpointProduced)
 	began := time.Now()
-	err := client.Flush(ctx)
+	err = client.Flush(ctx)
 	t.window.adapt(time.Since(began), err != nil)
 	if err != nil {
 		return fmt.Errorf("flush: %w", err)
@@ -146,6 +151,22 @@ func (t *Transactional) Commit(ctx context.Context, record *kgo.Record) error {
 	t.release()
 	failpoint.Here(failpoint.Released)
 	return nil
+}
+
+// Close gives up what was written and not committed, and has the brokers know it: a read_committed consumer
+// would wait behind it until they give it up themselves, or the next claim. Where that does not work at
+// once it is left to them. After a commit that failed, the outcome of which is not known, and with a claim
+// that is lost, nothing more is sent: another producer may be at work. Else it is Kafka.Close.
+func (t *Transactional) Close() {
+	if claim := t.txn.claim.Load(); claim != nil && claim.err() == nil && t.client != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), abortWithin)
+		defer cancel()
+		// What is on its way must have arrived: it would begin another transaction.
+		if t.client.AbortBufferedRecords(ctx) == nil && claim.err() == nil {
+			_ = t.client.EndTransaction(ctx, kgo.TryAbort)
+		}
+	}
+	t.Kafka.Close()
 }
 
 // release produces what was staged, in order, before anything newer.

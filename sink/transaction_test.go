@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -345,5 +346,146 @@ func TestTransactionsAfterClose(t *testing.T) {
 	}
 	if got := committed(t, seeds, cfg); got != "c" {
 		t.Errorf("visible: %s", got)
+	}
+}
+
+// TestCloseAbortsWhatIsOpen: nobody has to wait until the brokers give up what a stop leaves behind.
+func TestCloseAbortsWhatIsOpen(t *testing.T) {
+	onBoth(t, func(t *testing.T, seeds []string) {
+		cfg, table := config(t), orders("orders")
+		k := transactional(t, cfg, seeds, table)
+		s, a := newStream(), new(ack)
+		write(t, k.Kafka, a, s.insert(table, 1, "a"))
+		if err := commit(t, k, cfg); err != nil {
+			t.Fatal(err)
+		}
+		write(t, k.Kafka, a, s.insert(table, 2, "sent"))
+		drain(t, k.Kafka)
+		write(t, k.Kafka, a, s.insert(table, 3, "on its way"))
+		k.Hold()
+		write(t, k.Kafka, a, s.insert(table, 4, "staged"))
+		k.Close()
+		if k.Err() != nil {
+			t.Errorf("a stop is a failure: %v", k.Err())
+		}
+		drain(t, k.Kafka)
+		passes(t, seeds, cfg)
+		if got := committed(t, seeds, cfg); got != "1 c" {
+			t.Errorf("visible: %s", got)
+		}
+		k.Close() // once more
+	})
+}
+
+// passes waits until the last stable offset is the end, for less than the brokers wait.
+func passes(t *testing.T, seeds []string, cfg sink.Config) {
+	t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(seeds...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	topic := cfg.Pipeline + ".public.orders"
+	admin := kadm.NewClient(cl)
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		stable, err := admin.ListCommittedOffsets(t.Context(), topic)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ends, err := admin.ListEndOffsets(t.Context(), topic)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at, _ := stable.Lookup(topic, 0)
+		end, _ := ends.Lookup(topic, 0)
+		if at.Offset == end.Offset {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the last stable offset is %d, the end %d", at.Offset, end.Offset)
+		}
+	}
+}
+
+// TestCloseLeavesASuccessorAlone: a zombie that ends, whether it knows already that it is one or not, neither
+// ends the transaction of its successor nor shuts it out.
+func TestCloseLeavesASuccessorAlone(t *testing.T) {
+	for _, knows := range []bool{false, true} {
+		t.Run(fmt.Sprintf("knows=%t", knows), func(t *testing.T) {
+			onBoth(t, func(t *testing.T, seeds []string) {
+				cfg, table := config(t), orders("orders")
+				zombie := transactional(t, cfg, seeds, table)
+				s, a := newStream(), new(ack)
+				write(t, zombie.Kafka, a, s.insert(table, 1, "zombie"))
+				drain(t, zombie.Kafka)
+				successor := transactional(t, cfg, seeds, table)
+				write(t, successor.Kafka, a, s.insert(table, 1, "successor"))
+				drain(t, successor.Kafka)
+				if knows {
+					if err := commit(t, zombie, cfg); err == nil {
+						t.Fatal("the zombie committed")
+					}
+				}
+				zombie.Close()
+				if err := commit(t, successor, cfg); err != nil {
+					t.Fatal(err)
+				}
+				if got := committed(t, seeds, cfg); got != "2 c" {
+					t.Errorf("visible: %s", got)
+				}
+			})
+		})
+	}
+}
+
+// TestCloseAfterAnUncertainCommitSendsNothing: the request to commit may still be on its way.
+func TestCloseAfterAnUncertainCommitSendsNothing(t *testing.T) {
+	c := kafkatest.StartFake(t)
+	cfg, table := config(t), orders("orders")
+	k := transactional(t, cfg, c.ListenAddrs(), table)
+	s, a := newStream(), new(ack)
+	write(t, k.Kafka, a, s.insert(table, 1, "a"))
+	drain(t, k.Kafka)
+	c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.EndTxn}, Err: kerr.UnknownServerError, Count: 1})
+	if err := commit(t, k, cfg); !errors.Is(err, kerr.UnknownServerError) {
+		t.Fatalf("the commit ended with %v", err)
+	}
+	var sent atomic.Int64
+	for _, key := range []kmsg.Key{kmsg.EndTxn, kmsg.InitProducerID} {
+		c.ControlKey(key.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
+			c.KeepControl()
+			sent.Add(1)
+			return nil, nil, false
+		})
+	}
+	k.Close()
+	if n := sent.Load(); n != 0 {
+		t.Errorf("%d requests that end the transaction or claim it", n)
+	}
+}
+
+// TestCloseEndsWithoutTheBrokers: a stop does not wait for what they will do by themselves.
+func TestCloseEndsWithoutTheBrokers(t *testing.T) {
+	for _, key := range []kmsg.Key{kmsg.Produce, kmsg.EndTxn} {
+		t.Run(key.Name(), func(t *testing.T) {
+			c := kafkatest.StartFake(t)
+			cfg, table := config(t), orders("orders")
+			k := transactional(t, cfg, c.ListenAddrs(), table)
+			s, a := newStream(), new(ack)
+			write(t, k.Kafka, a, s.insert(table, 1, "a"))
+			drain(t, k.Kafka)
+			answer := make(chan struct{})
+			defer close(answer)
+			c.ControlKey(key.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
+				c.SleepControl(func() { <-answer })
+				return nil, nil, false
+			})
+			write(t, k.Kafka, a, s.insert(table, 2, "on its way"))
+			began := time.Now()
+			k.Close()
+			if took := time.Since(began); took > 5*time.Second {
+				t.Errorf("closed after %s", took)
+			}
+		})
 	}
 }
