@@ -42,8 +42,8 @@ type exactlyOnce struct {
 	// turn is held while an event is handed over, and to cut.
 	turn sync.Mutex
 	// waiting tells that the publisher has nothing to do; running, that a cut is on its way; cutOff,
-	// that the open Kafka transaction ends within one of Postgres whose rest will not come: it must
-	// not be committed, and the next claim gives it up.
+	// that nothing may be cut before the next claim, which gives the open Kafka transaction up: it ends
+	// within one of Postgres whose rest will not come, or that claim is being made.
 	waiting, running, cutOff bool
 
 	cut     place     // the newest cut
@@ -335,6 +335,14 @@ func (e *exactlyOnce) lastCommit(ctx context.Context) error {
 	e.written.Store(at.written)
 	_, err := e.store(ctx, at)
 	return err
+}
+
+// claiming forbids to cut: the claim empties the sink, and a hold that came after that would be of no cut.
+// What the next connection writes would be staged behind it, and left out by the commit that covers it.
+func (e *exactlyOnce) claiming() {
+	e.turn.Lock()
+	defer e.turn.Unlock()
+	e.cutOff = true
 }
 
 func (e *exactlyOnce) claimed(d checkpoint.Decision, split int, _ bool) {

@@ -83,7 +83,8 @@ type Sink interface {
 type Transactional interface {
 	Sink
 	// Hold ends what the next Save commits. Write goes on meanwhile; what it brings belongs to the
-	// transaction after, within the same bound of bytes.
+	// transaction after, within the same bound of bytes. It is called once for each Save, and not while
+	// Store.Acquire runs.
 	Hold()
 	// Size returns how many records and bytes were written since the last Hold.
 	Size() (records, bytes int64)

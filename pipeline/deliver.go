@@ -28,8 +28,10 @@ type delivery interface {
 	// run makes durable and confirms until work ends, then waits for publish and does it for the last
 	// time, or says what is left behind. late bounds what goes on after work.
 	run(work, late context.Context) error
-	// claimed is called with the claim's lock held, before publish begins on a new connection. first
+	// claiming is called with the claim's lock held, before it is made: until claimed, sink and store
+	// belong to who makes it. claimed is called with the claim's lock held, before publish begins on a new connection. first
 	// tells that it is the first of this run.
+	claiming()
 	claimed(d checkpoint.Decision, split int, first bool)
 	// pending returns how many records a start after a crash would publish again.
 	pending() int64

@@ -35,8 +35,9 @@ func newAtLeastOnce(p *Pipeline) *atLeastOnce {
 func (a *atLeastOnce) handOver(ctx context.Context, ev event.Event) error {
 	return a.p.handOver(ctx, ev)
 }
-func (a *atLeastOnce) dry()  {}
-func (a *atLeastOnce) halt() {}
+func (a *atLeastOnce) dry()      {}
+func (a *atLeastOnce) halt()     {}
+func (a *atLeastOnce) claiming() {}
 
 func (a *atLeastOnce) begin() event.Ack {
 	a.unit = a.tracker.Open()

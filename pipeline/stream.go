@@ -189,6 +189,7 @@ func (p *Pipeline) acquire(ctx context.Context, judge func(*checkpoint.Record) e
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.held = false
+	p.delivery.claiming()
 	rec, err := p.store.Acquire(ctx)
 	if err != nil {
 		return err

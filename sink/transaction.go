@@ -53,6 +53,9 @@ type claim struct {
 
 type failure struct{ err error }
 
+// errHeld fails a transaction whose end was already given.
+var errHeld = errors.New("the transaction was held twice")
+
 // fail keeps the first reason why what was written cannot be committed. That this side gives it up is none.
 func (c *claim) fail(err error) {
 	if err != nil && !errors.Is(err, kgo.ErrAborting) {
@@ -103,10 +106,14 @@ func (t *Transactional) Claim(ctx context.Context, transactionalID string) error
 	return nil
 }
 
-// Hold ends what the next commit covers: records written from now on are staged until it is done.
+// Hold ends what the next commit covers: records written from now on are staged until it is done. A second
+// one before that would have the commit cover records that are only staged, and makes it fail.
 func (t *Transactional) Hold() {
 	t.txn.mu.Lock()
 	defer t.txn.mu.Unlock()
+	if t.txn.held {
+		t.txn.claim.Load().fail(errHeld)
+	}
 	t.txn.held = true
 	failpoint.Here(failpoint.Held)
 	t.txn.records.Store(0)

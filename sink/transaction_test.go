@@ -170,6 +170,27 @@ func TestStagedRecordsComeAfterTheCommit(t *testing.T) {
 	})
 }
 
+// TestHeldTwiceIsNotCommitted: what was staged behind the first hold would be covered by the commit and not be in it.
+func TestHeldTwiceIsNotCommitted(t *testing.T) {
+	cfg, table := config(t), orders("orders")
+	seeds := kafkatest.StartFake(t).ListenAddrs()
+	k := transactional(t, cfg, seeds, table)
+	s, a := newStream(), new(ack)
+	k.Hold()
+	write(t, k.Kafka, a, s.insert(table, 1, "staged"))
+	if err := commit(t, k, cfg); err == nil {
+		t.Fatal("committed")
+	}
+	claim(t, k, cfg)
+	write(t, k.Kafka, a, s.insert(table, 1, "again"))
+	if err := commit(t, k, cfg); err != nil {
+		t.Fatal(err)
+	}
+	if got := committed(t, seeds, cfg); got != "2 c" {
+		t.Errorf("visible: %s", got)
+	}
+}
+
 // TestClaimGivesUpWhatWasNotCommitted claims again, as after a lost connection: neither what was sent
 // nor what was staged is seen, and the window has its room back.
 func TestClaimGivesUpWhatWasNotCommitted(t *testing.T) {
