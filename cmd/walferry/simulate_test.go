@@ -95,6 +95,15 @@ func TestSimulation(t *testing.T) {
 	}
 }
 
+// TestSimulationFound lives through seeds again that were wrong once.
+func TestSimulationFound(t *testing.T) {
+	for _, seed := range []uint64{
+		6782, // a position that was due to be committed while a claim was made
+	} {
+		simulate(t, seed, 1)
+	}
+}
+
 // simulate lives through n seeds, one after the other.
 func simulate(t *testing.T, first, n uint64) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))

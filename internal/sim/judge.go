@@ -57,6 +57,7 @@ func tableTopics() []string {
 //   - each logical message as often;
 //   - under exactly_once the records of a transaction of Postgres stand in one of Kafka, or in parts that
 //     say so, each complete;
+//   - under exactly_once no checkpoint was committed before what it covers;
 //   - the slot was never confirmed past the checkpoint that was durable at that moment;
 //   - no instance ended in a way that wants a person, and all stop in order at the end.
 func (w *world) judge(ctx context.Context, v *Verdict) error {
@@ -83,14 +84,9 @@ func (w *world) judge(ctx context.Context, v *Verdict) error {
 	}
 	repeatsAllowed := w.delivery != ExactlyOnce && (w.crashes > 0 || w.delivery == Mixed)
 	validator := cdctest.NewValidator(truth, Name, partitions, repeatsAllowed)
-	note := validator.Note
-	if w.delivery == Mixed { // what came again under the other guarantee need not have become visible in as many parts
-		note = func(r cdctest.Record) {
-			r.Value = splits.ReplaceAll(r.Value, nil)
-			validator.Note(r)
-		}
-	}
-	for err == nil && (validator.Missing() > 0 || len(o.messages) < len(messages)) {
+	note := w.noting(validator)
+	missing := func() bool { return validator.Missing() > 0 || len(o.messages) < len(messages) }
+	for err == nil && missing() {
 		time.Sleep(time.Second)
 		err = o.read(ctx, note)
 	}
@@ -98,22 +94,41 @@ func (w *world) judge(ctx context.Context, v *Verdict) error {
 		w.vacate()
 		return err
 	}
-	w.settle()
 	last, cancelLast := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancelLast()
+	var standing []string
+	if missing() {
+		standing = o.standing(last)
+	}
+	w.settle()
 	if err := o.read(last, note); err != nil {
 		return err
 	}
-	for _, f := range validator.Failures() {
+	if !missing() {
+		standing = nil
+	}
+	for _, f := range append(validator.Failures(), standing...) {
 		w.failed("%s", f)
 	}
 	v.Repeats, v.Records, v.Outcome = validator.Repeats(), len(o.records), o.outcome()
 	w.countMessages(o.messages, messages, repeatsAllowed)
 	if w.delivery == ExactlyOnce {
 		w.whole(o.records)
+		w.covered(o.records, o.saved)
 	}
 	w.neverAhead(o.saved)
 	return nil
+}
+
+// noting returns what hands a record to the validator.
+func (w *world) noting(validator *cdctest.Validator) func(cdctest.Record) {
+	if w.delivery != Mixed {
+		return validator.Note
+	}
+	return func(r cdctest.Record) { // what came again under the other guarantee need not have become visible in as many parts
+		r.Value = splits.ReplaceAll(r.Value, nil)
+		validator.Note(r)
+	}
 }
 
 // truth returns what must arrive: all that was committed since the slot was made.
@@ -211,6 +226,22 @@ func (w *world) whole(records []record) {
 		for i, p := range all {
 			if slices.ContainsFunc(p.splits, func(n int) bool { return n != i }) {
 				w.failed("transaction %s: part %d of %d says %v", commit, i, len(all), p.splits)
+			}
+		}
+	}
+}
+
+// covered judges that no checkpoint became visible before a record that a start from it would leave out.
+func (w *world) covered(records []record, all []saved) {
+	for _, r := range records {
+		pos, _, err := event.ParseRecordPosition(r.Pos)
+		if err != nil {
+			continue // the validator has said so
+		}
+		for _, c := range all {
+			if c.producer == r.producer && c.epoch < r.epoch && c.end > pos.Commit {
+				w.failed("the record at %s became visible in epoch %d of its producer, and the checkpoint %s in epoch %d", r.Pos, r.epoch, c.end, c.epoch)
+				break
 			}
 		}
 	}
