@@ -23,6 +23,7 @@ var arrows = map[string][]string{
 	"event":                {},
 	"vault":                {"fault"},
 	"fault":                {"event"},
+	"docs":                 {},
 	"monitor":              {"event", "fault"},
 	"checkpoint":           {"event", "fault", "internal/broker", "internal/failpoint", "internal/lock"},
 	"replication/pgoutput": {"event", "fault"},

@@ -184,7 +184,7 @@ func (d *decoder) section(n *yaml.Node, key string, into reflect.Value) {
 // unknown words the error of a key that does not exist: the nearest key beside it, else a key of
 // that name elsewhere, else all keys that may stand here.
 func unknown(name, section string, keys []string) string {
-	if best := nearest(name, keys); best != "" {
+	if best := Nearest(name, keys); best != "" {
 		return fmt.Sprintf("unknown key; did you mean %q?", join(section, best))
 	}
 	for _, full := range Keys() {

@@ -228,7 +228,7 @@ func (d *decoder) topicTemplate(key, template string) {
 		case "name", "schema", "table":
 		default:
 			text := fmt.Sprintf("{%s} is not one of {name}, {schema}, {table}", m[1])
-			if best := nearest(m[1], known); best != "" {
+			if best := Nearest(m[1], known); best != "" {
 				text += fmt.Sprintf("; did you mean {%s}?", best)
 			}
 			d.reject(key, "%s", text)

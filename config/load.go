@@ -129,7 +129,7 @@ func (d *decoder) oneOf(key, value string, set ...string) {
 	if len(set) == 1 {
 		text = fmt.Sprintf("%s is not known; want %s", d.shown(key, value), set[0])
 	}
-	if best := nearest(value, set); best != "" {
+	if best := Nearest(value, set); best != "" {
 		text += fmt.Sprintf("; did you mean %q?", best)
 	}
 	d.reject(key, "%s", text)

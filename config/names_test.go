@@ -84,7 +84,7 @@ func TestNearest(t *testing.T) {
 		"broker": "brokers", "Brokers": "brokers", "compressoin": "compression", "deadLetterTopic": "dead_letter_topic",
 		"dead-letter": "", "tsl": "tls", "zzzzzz": "", "": "", strings.Repeat("x", 1000): "",
 	} {
-		if got := nearest(word, keys); got != want {
+		if got := Nearest(word, keys); got != want {
 			t.Errorf("nearest %q is %q, want %q", word, got, want)
 		}
 	}

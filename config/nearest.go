@@ -2,9 +2,9 @@ package config
 
 import "strings"
 
-// nearest returns the candidate that word was most likely meant to be, "" where none is close: one
+// Nearest returns the candidate that word was most likely meant to be, "" where none is close: one
 // edit for each three letters, and at least two.
-func nearest(word string, candidates []string) string {
+func Nearest(word string, candidates []string) string {
 	// A word longer than any of ours is not worth the square of its length.
 	if len(word) > 64 {
 		return ""

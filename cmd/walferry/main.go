@@ -83,7 +83,7 @@ func newRoot() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(usageError)
 	root.AddCommand(newRunCommand(), newDoctorCommand(), newPlanCommand(), newApplyCommand(), newDemoCommand(), newTailCommand(),
-		newCheckpointCommand(), newSlotCommand(), newDropCommand(), newVersionCommand())
+		newCheckpointCommand(), newSlotCommand(), newDropCommand(), newExplainCommand(), newVersionCommand())
 	return root
 }
 
@@ -103,7 +103,7 @@ func explain(w io.Writer, err error) {
 	if f.Hint != "" {
 		_, _ = fmt.Fprintf(w, "\n%s\n", f.Hint)
 	}
-	_, _ = fmt.Fprintf(w, "\nMore: docs/errors/%s.md\n", f.Code)
+	_, _ = fmt.Fprintf(w, "\nMore: walferry explain %s\n", f.Code)
 }
 
 // noArguments refuses arguments in words, and as a matter of the command line. It does not repeat

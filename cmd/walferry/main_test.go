@@ -3,10 +3,15 @@ package main
 import (
 	"bytes"
 	"context"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"github.com/walferry/walferry/fault"
 )
 
 // walferry runs the program with a command line and returns its exit code and what it printed.
@@ -55,6 +60,55 @@ func TestWrongCommandLines(t *testing.T) {
 	}
 }
 
+// TestConfigurationErrors reads files that are wrong: no server is asked, and the exit code is 2.
+func TestConfigurationErrors(t *testing.T) {
+	const postgres = "postgres: {url: postgres://127.0.0.1:1/x, tables: all}\n"
+	for code, tc := range map[string]struct {
+		file string
+		args []string
+	}{
+		"config_invalid":        {file: "postgres: {urls: x}\n"},
+		"delivery_unsupported":  {file: postgres + "kafka: {brokers: [127.0.0.1:1]}\ndelivery: exactly_once\ncheckpoint: {store: file, path: c.json}\n"},
+		"sasl_without_tls":      {file: postgres + "kafka: {brokers: [b:1], tls: {enabled: false}, sasl: {mechanism: plain, username: u, password: p}}\n"},
+		"password_in_arguments": {file: postgres + "kafka: {brokers: [127.0.0.1:1]}\n", args: []string{"--from", "postgres://cdc:word@db.example/x"}},
+	} {
+		t.Run(code, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "walferry.yaml")
+			if err := os.WriteFile(file, []byte(tc.file), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			exit, _, stderr := walferry(t, append([]string{"run", "--config", file}, tc.args...)...)
+			if exit != 2 || !strings.Contains(stderr, "["+code+"]") || !strings.Contains(stderr, "walferry explain "+code) {
+				t.Errorf("exit code %d, want 2 and %s: %s", exit, code, stderr)
+			}
+		})
+	}
+}
+
+// TestExplainCommand prints a page, lists the codes, and knows what was probably meant.
+func TestExplainCommand(t *testing.T) {
+	for _, code := range fault.Codes() {
+		exit, stdout, _ := walferry(t, "explain", string(code))
+		if exit != 0 || !strings.HasPrefix(stdout, "# `"+string(code)+"`\n") || !strings.Contains(stdout, "\n## What was lost\n") {
+			t.Errorf("explain %s: exit code %d, %q", code, exit, stdout)
+		}
+		if _, list, _ := walferry(t, "explain"); !regexp.MustCompile(`(?m)^` + string(code) + ` +\d+ +` + regexp.QuoteMeta(code.Title()) + `$`).MatchString(list) {
+			t.Errorf("the list lacks %s", code)
+		}
+	}
+	if exit, stdout, _ := walferry(t, "explain", "[slot_lost]"); exit != 0 || !strings.Contains(stdout, "# `slot_lost`") {
+		t.Errorf("a code as an error prints it: exit code %d", exit)
+	}
+	for arg, says := range map[string]string{"slot_lots": "did you mean slot_lost?", "postgres://u:p@db/x": "there is no such error code ["} {
+		if exit, _, stderr := walferry(t, "explain", arg); exit != 2 || !strings.Contains(stderr, says) || strings.Contains(stderr, arg) {
+			t.Errorf("explain %s: exit code %d, %s", arg, exit, stderr)
+		}
+	}
+	if exit, _, _ := walferry(t, "explain", "slot_lost", "fenced"); exit != 2 {
+		t.Errorf("two codes: exit code %d", exit)
+	}
+}
+
 // TestHelp wants examples of every command, and help and version to work.
 func TestHelp(t *testing.T) {
 	commands := newRoot().Commands()
@@ -86,7 +140,7 @@ func TestHelp(t *testing.T) {
 func TestExplain(t *testing.T) {
 	var out bytes.Buffer
 	explain(&out, usageError(&cobra.Command{Use: "walferry"}, context.Canceled))
-	want := "walferry: read the command line: context canceled [config_invalid]\n\nSee walferry --help.\n\nMore: docs/errors/config_invalid.md\n"
+	want := "walferry: read the command line: context canceled [config_invalid]\n\nSee walferry --help.\n\nMore: walferry explain config_invalid\n"
 	if out.String() != want {
 		t.Errorf("got %q, want %q", out.String(), want)
 	}
