@@ -32,7 +32,7 @@ func (p *Pipeline) stream(ctx, work context.Context) error {
 		case err == nil, work.Err() != nil:
 			return nil
 		case fault.Is(err, fault.CredentialRotated):
-			log.Info("going on over another connection, with a newer credential")
+			log.Info("going on over another connection, with a newer credential", "code", fault.CredentialRotated)
 			continue
 		case !fault.Retryable(err):
 			return p.place(err)

@@ -174,7 +174,7 @@ func TestTerminatedWhileKafkaIsAway(t *testing.T) {
 		broker.Pause()
 		r.under(500 * time.Millisecond)
 		r.terminate(4)
-		if out := r.walferry.Output(); !strings.Contains(out, "sent again") {
+		if out := r.walferry.Output(); !strings.Contains(out, "sent again") || !strings.Contains(out, "[undelivered]") {
 			t.Errorf("no word of what will be sent again")
 		}
 		broker.Continue()

@@ -129,8 +129,11 @@ func (o *operated) refused(command, code string) {
 // shown is what checkpoint show --json says, as far as tests need it.
 type shown struct {
 	Start      struct{ Verdict, From, Code string }
-	Checkpoint struct{ Instance string }
-	Slot       struct {
+	Checkpoint struct {
+		Instance string
+		Split    int
+	}
+	Slot struct {
 		Active    bool
 		Confirmed string `json:"confirmed_flush_lsn"`
 	}

@@ -44,7 +44,7 @@ func TestFault49_DynamicRoleDropped(t *testing.T) {
 		v.configured("database/creds/cdc read")
 		v.started()
 		v.load()
-		v.said(v.walferry, "going on over another connection") // before the lease ends
+		v.said(v.walferry, "code=credential_rotated") // it goes on over another connection before the lease ends
 		v.vault.Write("sys/leases/revoke-prefix/database/creds/cdc", nil)
 		v.said(v.walferry, "trying again: stream")
 		v.streaming()
