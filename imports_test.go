@@ -33,7 +33,7 @@ var arrows = map[string][]string{
 	"pipeline":             {"event", "fault", "checkpoint", "internal/failpoint", "internal/lock"},
 	"operate":              {"event", "fault", "checkpoint", "replication"},
 	"config": {
-		"event", "fault", "vault", "checkpoint", "monitor", "replication", "sink", "sink/encode", "internal/broker", "pipeline",
+		"docs", "event", "fault", "vault", "checkpoint", "monitor", "replication", "sink", "sink/encode", "internal/broker", "pipeline",
 	},
 	"internal/broker":    {"event", "fault", "vault", "internal/doctor", "internal/failpoint"},
 	"internal/doctor":    {"fault"},

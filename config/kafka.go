@@ -148,7 +148,7 @@ func (d *decoder) sasl(s saslSettings, tls bool) broker.SASLConfig {
 		}
 		return cfg
 	}
-	d.oneOf(key+".mechanism", s.Mechanism, broker.Mechanisms()...)
+	d.oneOf(key+".mechanism", s.Mechanism)
 	if s.Username == "" && s.Mechanism != broker.OAuthBearer && (cfg.Vault == nil || !cfg.Vault.Has(vault.FieldUsername)) {
 		d.reject(key+".username", "is missing")
 	}
@@ -168,8 +168,8 @@ func (d *decoder) sasl(s saslSettings, tls bool) broker.SASLConfig {
 // sink builds what becomes of changes; cfg holds the tables.
 func (d *decoder) sink(s settings, cfg Config) sink.Config {
 	k := s.Kafka
-	d.oneOf("kafka.compression", k.Compression, "none", "gzip", "snappy", "lz4", "zstd")
-	d.oneOf("kafka.oversize", k.Oversize, "stop", "dead_letter")
+	d.oneOf("kafka.compression", k.Compression)
+	d.oneOf("kafka.oversize", k.Oversize)
 	const dead = "kafka.dead_letter_topic"
 	switch {
 	case k.Oversize == "dead_letter" && k.DeadLetterTopic == "":

@@ -28,9 +28,15 @@ const maxFile = 1 << 20
 //
 // The error is a *fault.Error of kind KindConfig whose text lists every problem.
 func Load(path string, flags Flags, env func(string) (string, bool)) (Config, error) {
+	_, _, cfg, err := load(path, flags, env)
+	return cfg, err
+}
+
+// load is Load that also returns what was written, and where.
+func load(path string, flags Flags, env func(string) (string, bool)) (*decoder, settings, Config, error) {
 	d, s, err := read(path, flags, env)
 	if err != nil {
-		return Config{}, err
+		return nil, s, Config{}, err
 	}
 	cfg := Config{Name: s.Name, Format: s.Format, Delivery: Delivery(s.Delivery), StartTimeout: s.StartTimeout}
 	d.name(s.Name)
@@ -40,15 +46,15 @@ func Load(path string, flags Flags, env func(string) (string, bool)) (Config, er
 	cfg.Vault, cfg.Secrets = d.vault(s.Vault), d.secrets
 	d.delivery(s)
 	cfg.Transactions = d.transactions(s.Transactions)
-	d.oneOf("format", s.Format, "json")
+	d.oneOf("format", s.Format)
 	cfg.Events = d.events(s.Events)
 	cfg.Checkpoint = d.checkpoint(s.Checkpoint)
 	cfg.HTTP = d.http(s.HTTP)
 	cfg.Log = d.log(s.Log)
 	if err := d.problems.fault(); err != nil {
-		return Config{}, err
+		return nil, s, Config{}, err
 	}
-	return cfg, nil
+	return d, s, cfg, nil
 }
 
 // LoadKafka is Load for a command that only reads topics: of the Config it fills Name, Vault, Secrets,
@@ -117,8 +123,10 @@ func (d *decoder) name(name string) {
 	}
 }
 
-// oneOf checks a value against a closed set.
-func (d *decoder) oneOf(key, value string, set ...string) {
+// oneOf checks a value against the closed set of its key; that of a list's item is the list's.
+func (d *decoder) oneOf(key, value string) {
+	list, _, _ := strings.Cut(key, "[")
+	set := closedSet(list)
 	if slices.Contains(set, value) {
 		return
 	}
@@ -136,7 +144,7 @@ func (d *decoder) oneOf(key, value string, set ...string) {
 }
 
 func (d *decoder) delivery(s settings) {
-	d.oneOf("delivery", s.Delivery, string(ExactlyOnce), string(AtLeastOnce))
+	d.oneOf("delivery", s.Delivery)
 	if Delivery(s.Delivery) != ExactlyOnce || Store(s.Checkpoint.Store) != StoreFile {
 		return
 	}
@@ -171,11 +179,11 @@ func (d *decoder) transactions(s transactionSettings) pipeline.Transactions {
 }
 
 func (d *decoder) events(s eventSettings) encode.Options {
-	d.oneOf("events.numeric", s.Numeric, "string", "number")
-	d.oneOf("events.int8", s.Int8, "string", "number")
+	d.oneOf("events.numeric", s.Numeric)
+	d.oneOf("events.int8", s.Int8)
 	for i, h := range s.Headers {
 		key := fmt.Sprintf("events.headers[%d]", i)
-		d.oneOf(key, h, "op", "schema", "table")
+		d.oneOf(key, h)
 		if slices.Contains(s.Headers[:i], h) {
 			d.reject(key, "%q stands there twice", h)
 		}
@@ -189,7 +197,7 @@ func (d *decoder) events(s eventSettings) encode.Options {
 }
 
 func (d *decoder) checkpoint(s checkpointSettings) Checkpoint {
-	d.oneOf("checkpoint.store", s.Store, string(StoreKafka), string(StoreFile))
+	d.oneOf("checkpoint.store", s.Store)
 	switch Store(s.Store) {
 	case StoreFile:
 		if s.Path == "" {
@@ -216,8 +224,8 @@ func (d *decoder) http(s httpSettings) HTTP {
 }
 
 func (d *decoder) log(s logSettings) Log {
-	d.oneOf("log.level", s.Level, "debug", "info", "warn", "error")
-	d.oneOf("log.format", s.Format, "text", "json")
+	d.oneOf("log.level", s.Level)
+	d.oneOf("log.format", s.Format)
 	l := Log{Format: s.Format}
 	if err := l.Level.UnmarshalText([]byte(s.Level)); err != nil {
 		l.Level = slog.LevelInfo // The problem is noted already.

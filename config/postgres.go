@@ -31,7 +31,7 @@ func (d *decoder) postgres(s settings) replication.Config {
 	} else if publication == "" || len(publication) > maxIdentifier || strings.ContainsRune(publication, 0) {
 		d.reject("postgres.publication.name", "want 1 to %d bytes", maxIdentifier)
 	}
-	d.oneOf("postgres.publication.manage", p.Publication.Manage, "create", "never")
+	d.oneOf("postgres.publication.manage", p.Publication.Manage)
 	for i, prefix := range p.Messages.Prefixes {
 		if prefix == "" {
 			d.reject(fmt.Sprintf("postgres.messages.prefixes[%d]", i), "is empty")

@@ -89,7 +89,7 @@ func (d *decoder) auth(s authSettings) vault.Auth {
 		d.reject(key+".method", "is missing: want one of %s", strings.Join(vault.Methods(), ", "))
 		return vault.Auth{}
 	}
-	d.oneOf(key+".method", s.Method, vault.Methods()...)
+	d.oneOf(key+".method", s.Method)
 	if s.Method == vault.MethodKubernetes && s.JWTFile == "" {
 		s.JWTFile = serviceAccountToken
 	}

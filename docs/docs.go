@@ -1,4 +1,5 @@
-// Package docs holds the papers that the binary carries: one page for each error code.
+// Package docs holds the papers that the binary carries: a page for each error code, and the page of the
+// configuration, which is where the descriptions of its keys are written.
 package docs
 
 import (
@@ -9,6 +10,9 @@ import (
 //go:embed errors/*.md
 var pages embed.FS
 
+//go:embed configuration.md
+var configuration string
+
 // ErrorPage returns the page of an error code, docs/errors/CODE.md, as Markdown.
 func ErrorPage(code string) ([]byte, error) {
 	page, err := pages.ReadFile("errors/" + code + ".md")
@@ -17,3 +21,6 @@ func ErrorPage(code string) ([]byte, error) {
 	}
 	return page, nil
 }
+
+// Configuration returns docs/configuration.md.
+func Configuration() string { return configuration }

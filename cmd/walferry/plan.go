@@ -194,8 +194,8 @@ func planText(plan replication.Plan) string {
 
 // writeNew writes a file that must not exist.
 func writeNew(path, text string) error {
-	const op = "write the plan"
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // SQL for others to read, without a secret
+	const op = "write the file"
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // for others to read, without a secret
 	if err != nil {
 		return fault.New(fault.ConfigInvalid, op, err, "Choose another file for --out.")
 	}
