@@ -102,8 +102,12 @@ func offsetOf(listed kadm.ListedOffsets, err error) (int64, error) {
 // not tell how far it got where the last offsets hold nothing but markers or compacted records.
 func (s *KafkaStore) lastBetween(ctx context.Context, from, to int64, all bool) (*kgo.Record, error) {
 	var last *kgo.Record
+	var heldBack error // why the last answer brought nothing
 	for {
 		part, next, err := s.fetch(ctx, from)
+		if ctx.Err() != nil && heldBack != nil {
+			return nil, fmt.Errorf("%w: %w", heldBack, ctx.Err())
+		}
 		if retry := new(kerr.Error); errors.As(err, &retry) && retry.Retriable {
 			if err := rest(ctx, leaderRest); err != nil {
 				return nil, fmt.Errorf("%w (last: %w)", err, retry)
@@ -121,10 +125,11 @@ func (s *KafkaStore) lastBetween(ctx context.Context, from, to int64, all bool) 
 		if next >= to || (next == from && isAll(part, to, all)) {
 			return last, nil
 		}
-		from = next // nothing new: fetch has waited a little
-		if err := ctx.Err(); err != nil {
-			return nil, fmt.Errorf("wait for an open transaction to end: %w", err)
+		heldBack = nil
+		if next == from && part.LastStableOffset != throttled { // fetch has waited a little
+			heldBack = fmt.Errorf("an open transaction holds offsets %d to %d back", part.LastStableOffset, to-1)
 		}
+		from = next
 	}
 }
 

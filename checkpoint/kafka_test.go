@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -160,6 +161,29 @@ func TestKafkaStoreEndsAnOpenTransaction(t *testing.T) {
 		noError(t, next.Save(ctx, recordAt(30)))
 		r, err = newKafkaStore(t, seed, pipeline).Acquire(ctx)
 		wantEnd(t, r, err, 30)
+	})
+}
+
+// TestKafkaStoreSaysWhatHoldsItBack has a stranger's transaction stay open in the topic: the error says which
+// offsets it holds back, and not only that the time is up.
+func TestKafkaStoreSaysWhatHoldsItBack(t *testing.T) {
+	onBothBrokers(t, func(t *testing.T, seed, pipeline string) {
+		s := newKafkaStore(t, seed, pipeline)
+		_, err := s.Acquire(t.Context())
+		noError(t, err)
+		noError(t, s.Save(t.Context(), recordAt(10)))
+		stranger, err := kgo.NewClient(kgo.SeedBrokers(seed), kgo.TransactionalID("stranger."+pipeline))
+		noError(t, err)
+		defer stranger.Close()
+		noError(t, stranger.BeginTransaction())
+		noError(t, stranger.ProduceSync(t.Context(), &kgo.Record{Topic: Topic(pipeline), Key: []byte("stranger"), Value: []byte("{}")}).FirstErr())
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		_, err = newKafkaStore(t, seed, pipeline).Acquire(ctx)
+		if err == nil || !strings.Contains(err.Error(), "an open transaction holds offsets 2 to 2 back") {
+			t.Errorf("behind an open transaction: %v", err)
+		}
+		noError(t, stranger.EndTransaction(t.Context(), kgo.TryAbort))
 	})
 }
 
