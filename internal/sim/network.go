@@ -235,7 +235,7 @@ func (l *link) dial(ctx context.Context, _, addr string) (net.Conn, error) {
 		}
 	}
 	if refused {
-		return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: address(addr), Err: syscall.ECONNREFUSED}
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: address(addr), Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 	}
 	l.count[addr]++
 	w := newWire(l, l.name+" "+addr+"#"+strconv.Itoa(l.count[addr]), addr)
@@ -249,7 +249,7 @@ func (l *link) dial(ctx context.Context, _, addr string) (net.Conn, error) {
 	select {
 	case ln.accepted <- w.server:
 	default:
-		return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: address(addr), Err: syscall.ECONNREFUSED}
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: address(addr), Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 	}
 	l.wires = append(slices.DeleteFunc(l.wires, (*wire).over), w)
 	return w.client, nil
@@ -370,7 +370,19 @@ type end struct {
 	asks    bool // the end that sends requests
 }
 
-func (e *end) Read(p []byte) (int, error) { return e.in.read(p) }
+func (e *end) Read(p []byte) (int, error) {
+	n, err := e.in.read(p)
+	return n, e.said("read", err)
+}
+
+// said dresses an error number as package net does: by that clients tell a network that fails for a while from
+// a mistake.
+func (e *end) said(op string, err error) error {
+	if no, is := errors.AsType[syscall.Errno](err); is {
+		return &net.OpError{Op: op, Net: "tcp", Source: e.LocalAddr(), Addr: e.remote, Err: os.NewSyscallError(op, no)}
+	}
+	return err
+}
 
 // Write sends. Here a request whose answer is to be lost meets its fate: clients of Kafka write each
 // request at once, and so do the brokers with each answer.
@@ -404,7 +416,7 @@ func (e *end) Write(p []byte) (int, error) {
 		w.cut(syscall.ECONNRESET)
 		return len(p), nil // into the kernel's buffer, as far as the writer knows
 	}
-	return n, err
+	return n, e.said("write", err)
 }
 
 // Close ends the connection: what was written arrives.
