@@ -241,22 +241,6 @@ func TestExactlyOnceALostAnswerRepeatsAndLosesNothing(t *testing.T) {
 	}
 }
 
-// TestExactlyOnceWhatALostAnswerHidIsConfirmedAtOnce: nothing more comes that would bring another commit.
-func TestExactlyOnceWhatALostAnswerHidIsConfirmedAtOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := newLedger(beginning())
-		l.lostAnswer = true
-		r := startExactly(t, newFakeSource(tx{0x100, 0x120, 1}), l, DefaultTransactions())
-		time.Sleep(2 * time.Second) // less than an idle position waits
-		if got := r.source.lastConfirmed(); got != 0x120 || l.store.acquired != 2 {
-			t.Errorf("confirmed %v after %d claims, want 0/120 after 2", got, l.store.acquired)
-		}
-		if err := r.finish(); err != nil {
-			t.Fatal(err)
-		}
-	})
-}
-
 func TestExactlyOnceACutOffTransactionIsCommittedWhole(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		script, all := manyTx(3, 5)
@@ -452,28 +436,6 @@ func TestExactlyOnceAStopUnderLoadCommitsWhatWasPublished(t *testing.T) {
 	}
 }
 
-func TestExactlyOnceACutOffTransactionIsNotCommittedWhileTheServerIsAway(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		script, all := manyTx(2, 5)
-		source := newFakeSource(script...)
-		source.cutAfter = 8
-		l := newLedger(beginning())
-		l.took = 10 * time.Millisecond // the second transaction begins while the first is committed
-		r := startExactly(t, source, l, DefaultTransactions())
-		time.Sleep(50 * time.Millisecond)
-		source.hold(true)
-		time.Sleep(2 * DefaultTransactions().MaxOpen)
-		for _, p := range l.seen() {
-			if p.Commit == all[9].Commit {
-				t.Fatalf("committed %s, the rest of which is not there", p)
-			}
-		}
-		if err := r.finish(); !fault.Is(err, fault.Undelivered) {
-			t.Fatalf("ended with %v", err)
-		}
-	})
-}
-
 func TestExactlyOnceGoesOnWithinATransactionThatAtLeastOnceLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		script, all := manyTx(2, 5)
@@ -519,35 +481,6 @@ func TestExactlyOnceIdleProgressIsCommittedEveryTenSeconds(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		if got := source.lastConfirmed(); got != 0x5000 {
 			t.Fatalf("confirmed %v", got)
-		}
-		if err := r.finish(); err != nil {
-			t.Fatal(err)
-		}
-	})
-}
-
-// TestExactlyOnceNothingIsCutWhileAClaimIsMade: an idle position is due to be committed in the middle of a claim
-// that takes long. A hold of the sink by then would stage what the next connection writes, and the commit that
-// covers it would leave it out.
-func TestExactlyOnceNothingIsCutWhileAClaimIsMade(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		script, all := manyTx(2, 3)
-		source := newFakeSource(script[0])
-		source.progress = script[0].end + 0x10
-		l := newLedger(beginning())
-		r := startExactly(t, source, l, DefaultTransactions())
-		time.Sleep(time.Second)
-		l.mu.Lock()
-		l.claims = 2 * saveIdleEvery
-		l.mu.Unlock()
-		source.script = script // Run reads it when it begins
-		source.breakRun <- fault.New(fault.PostgresUnavailable, "stream", errors.New("cut"), "")
-		time.Sleep(3 * saveIdleEvery)
-		if got := l.seen(); !slices.Equal(got, all) {
-			t.Errorf("committed %v, want %v", got, all)
-		}
-		if got, want := source.lastConfirmed(), script[1].end; got != want {
-			t.Errorf("confirmed %v, want %v", got, want)
 		}
 		if err := r.finish(); err != nil {
 			t.Fatal(err)

@@ -47,6 +47,8 @@ type Source interface {
 type Setup interface {
 	// Server is the server with the slot's state; Slot is nil where the slot does not exist.
 	Server() event.Server
+	// Look asks the server again: Server returns what it says then.
+	Look(ctx context.Context) error
 	// Tables are the captured tables as the catalog has them now.
 	Tables() []*event.Table
 	// Fingerprint is a hash of publication and stream options.

@@ -64,18 +64,25 @@ func (s *fakeSource) server() event.Server {
 	return srv
 }
 
-type fakeSetup struct{ s *fakeSource }
+type fakeSetup struct {
+	s   *fakeSource
+	srv event.Server
+}
 
-func (f fakeSetup) Server() event.Server   { return f.s.server() }
-func (f fakeSetup) Tables() []*event.Table { return nil }
-func (f fakeSetup) Fingerprint() string    { return "f1" }
-func (f fakeSetup) Close() error           { return nil }
-func (f fakeSetup) CreateSlot(context.Context) error {
+func (f *fakeSetup) Server() event.Server   { return f.srv }
+func (f *fakeSetup) Tables() []*event.Table { return nil }
+func (f *fakeSetup) Fingerprint() string    { return "f1" }
+func (f *fakeSetup) Close() error           { return nil }
+func (f *fakeSetup) Look(context.Context) error {
+	f.srv = f.s.server()
+	return nil
+}
+func (f *fakeSetup) CreateSlot(context.Context) error {
 	f.s.slot = &event.Slot{Plugin: "pgoutput", Database: "shop", Confirmed: 0x10}
 	return nil
 }
 
-func (s *fakeSource) Prepare(context.Context) (Setup, error) { return fakeSetup{s}, nil }
+func (s *fakeSource) Prepare(context.Context) (Setup, error) { return &fakeSetup{s, s.server()}, nil }
 
 func (s *fakeSource) Start(ctx context.Context, busy func()) (event.Server, error) {
 	for said := false; ; said = true {
@@ -287,19 +294,30 @@ type fakeStore struct {
 	failNext error // the next save fails with this
 	written  bool  // and was written all the same
 	acquired int
+	// meanwhile happens just before the first call of one of the two.
+	meanwhile struct{ load, acquire func() }
 }
 
 func (s *fakeStore) Load(context.Context) (*checkpoint.Record, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.once(&s.meanwhile.load)
 	return s.copy(), nil
 }
 
 func (s *fakeStore) Acquire(ctx context.Context) (*checkpoint.Record, error) {
 	s.mu.Lock()
 	s.acquired++
+	s.once(&s.meanwhile.acquire)
 	s.mu.Unlock()
 	return s.Load(ctx)
+}
+
+func (s *fakeStore) once(f *func()) {
+	if do := *f; do != nil {
+		*f = nil
+		do()
+	}
 }
 
 func (s *fakeStore) copy() *checkpoint.Record {

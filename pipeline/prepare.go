@@ -45,9 +45,16 @@ func (p *Pipeline) setUp(ctx context.Context) (err error) {
 		return err
 	}
 	p.fingerprint = setup.Fingerprint()
-	srv := setup.Server()
-	d, err := checkpoint.Judge(rec, srv, p.judgeOptions())
-	if srv.Slot != nil && (fault.Is(err, fault.CheckpointAhead) || fault.Is(err, fault.CheckpointGap) || fault.Is(err, fault.CheckpointOptions)) {
+	d, err := checkpoint.Judge(rec, setup.Server(), p.judgeOptions())
+	if rec != nil && fault.Is(err, fault.SlotMissing) {
+		// The server was asked first. The lock of the set-up goes with its connection, and another instance that
+		// has started since has made the slot before it saved.
+		if err := setup.Look(ctx); err != nil {
+			return err
+		}
+		d, err = checkpoint.Judge(rec, setup.Server(), p.judgeOptions())
+	}
+	if setup.Server().Slot != nil && (fault.Is(err, fault.CheckpointAhead) || fault.Is(err, fault.CheckpointGap) || fault.Is(err, fault.CheckpointOptions)) {
 		// Another instance may hold the slot: it may have saved after the server was asked where its WAL
 		// ends, have confirmed what the brokers do not show yet, though they have answered the commit, or be
 		// within a transaction that it will have finished. With the slot held it is judged again.
@@ -70,8 +77,16 @@ func (p *Pipeline) setUp(ctx context.Context) (err error) {
 	return p.createSlot(ctx, setup)
 }
 
+// made is why an attempt ends that was to create a slot which another instance has made and streamed from
+// meanwhile: the connection with the set-up lock was lost. The next one finds the slot, and is a standby; or
+// finds that it is gone again, and refuses.
+func made(rec *checkpoint.Record) error {
+	return fault.New(fault.SlotBusy, "create the slot", fmt.Errorf("another instance has made it meanwhile: there is a checkpoint at %s", rec.End), "")
+}
+
 // createSlot saves the intent, then creates the slot. Without a slot there is no other instance
-// that acquiring the store could shut out, and the set-up lock keeps others from creating one.
+// that acquiring the store could shut out, and the set-up lock keeps others from creating one. Where that lock
+// was lost, the instance that is shut out finds its own record, or the intent, and goes by that.
 func (p *Pipeline) createSlot(ctx context.Context, setup Setup) error {
 	srv := setup.Server()
 	rec, err := p.store.Acquire(ctx)
@@ -79,8 +94,7 @@ func (p *Pipeline) createSlot(ctx context.Context, setup Setup) error {
 		return err
 	}
 	if rec != nil && !rec.Intent {
-		return fault.New(fault.SlotMissing, "create the slot",
-			fmt.Errorf("a checkpoint at %s appeared while slot %s was about to be created", rec.End, srv.Origin.Slot), "Start again.")
+		return made(rec)
 	}
 	err = p.store.Save(ctx, checkpoint.Record{
 		Version: checkpoint.Version, Intent: true, Origin: srv.Origin, Timeline: srv.Timeline,

@@ -90,6 +90,15 @@ func (s *Setup) run(ctx context.Context, cat *catalog) error {
 // Server returns the server with the slot's state; Slot is nil where the slot does not exist.
 func (s *Setup) Server() event.Server { return s.server }
 
+// Look asks the server again: Server returns what it says then.
+func (s *Setup) Look(ctx context.Context) error {
+	srv, err := s.cfg.identify(ctx, startedAt(s.start))
+	if err == nil {
+		s.server = srv
+	}
+	return err
+}
+
 // Tables returns the captured tables as the catalog has them now, by name.
 func (s *Setup) Tables() []*event.Table { return s.tables }
 

@@ -265,6 +265,12 @@ func TestCreateSlot(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if was := s.Server().Slot; was != nil {
+		t.Errorf("it was there before: %+v", was)
+	}
+	if err := s.Look(t.Context()); err != nil || s.Server().Slot == nil {
+		t.Errorf("looked again and found %v, %v", s.Server().Slot, err)
+	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}

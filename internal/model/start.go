@@ -41,8 +41,8 @@ func (ms *moves) bootStep(i int) {
 			return
 		}
 		ms.read(&s, i)
-		if p.rec.kind == position { // "a checkpoint appeared while the slot was about to be created"
-			ms.exit(&s, i)
+		if p.rec.kind == position { // another instance has made the slot meanwhile
+			ms.anew(&s, i)
 		}
 	case bootIntent:
 		p.recKind, p.recPos, p.recSent, p.oursSelf = intent, 0, false, true
@@ -73,6 +73,9 @@ func (ms *moves) bootStep(i int) {
 func (ms *moves) bootJudge(s *state, i int) (bug string) {
 	p := &s.procs[i]
 	create := false
+	if p.rec.kind == position && !p.srvSlot { // Setup.Look
+		p.srvSlot, p.srvConf = s.slot.exists, s.slot.confirmed
+	}
 	switch {
 	case p.rec.kind == position && !p.srvSlot, p.rec.kind == missing && p.srvSlot: // a gap is judged again, with the slot held
 		ms.exit(s, i)
