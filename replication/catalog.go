@@ -18,11 +18,6 @@ import (
 // many tables in a row, a stream for one in a while.
 const catalogIdle = 10 * time.Second
 
-// answerIn is how long the server gets for an answer: a little more than it gives itself by
-// statementTimeout. A connection that something between here and there has forgotten answers never,
-// and the stream would wait for it.
-const answerIn = 35 * time.Second
-
 // maxNesting bounds how deep a type may be made of others. Postgres has no such bound; deeper ones
 // are published as text.
 const maxNesting = 32
@@ -36,8 +31,7 @@ const maxNesting = 32
 //
 // It is safe for concurrent use.
 type catalog struct {
-	cfg      Config
-	answerIn time.Duration
+	cfg Config
 
 	mu    lock.Lock // guards everything below
 	types map[uint32]*event.Type
@@ -63,7 +57,7 @@ type typeName struct{ schema, name string }
 func (c *catalog) follow(start string) { c.server.Store(&start) }
 
 func newCatalog(cfg Config) *catalog {
-	return &catalog{cfg: cfg, answerIn: answerIn, mu: lock.New(), types: builtinTypes(), stale: map[uint32]*event.Type{}, named: map[uint32]typeName{}}
+	return &catalog{cfg: cfg, mu: lock.New(), types: builtinTypes(), stale: map[uint32]*event.Type{}, named: map[uint32]typeName{}}
 }
 
 // noteType keeps the name that a Type message gave, for the case that the type is gone. The server
@@ -317,7 +311,7 @@ func (c *catalog) query(ctx context.Context, op string, f func(context.Context, 
 		if err := c.connect(ctx); err != nil {
 			return err
 		}
-		err := c.ask(ctx, f)
+		err := f(ctx, c.conn)
 		c.idle.Reset(catalogIdle)
 		if err == nil || errors.Is(err, pgx.ErrNoRows) {
 			return err
@@ -330,12 +324,6 @@ func (c *catalog) query(ctx context.Context, op string, f func(context.Context, 
 			return explain(op, err)
 		}
 	}
-}
-
-func (c *catalog) ask(ctx context.Context, f func(context.Context, *pgx.Conn) error) error {
-	ctx, cancel := context.WithTimeout(ctx, c.answerIn)
-	defer cancel()
-	return f(ctx, c.conn)
 }
 
 // connect makes sure that there is a connection to the right server, and that it is not hung up

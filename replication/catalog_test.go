@@ -237,7 +237,7 @@ func TestFault47_ForgottenCatalog(t *testing.T) {
 	between.To(db.Server.Addr())
 	c := newTestCatalog(t, db)
 	c.cfg.URL = strings.Replace(db.DSN(), db.Server.Addr(), between.Addr(), 1)
-	c.answerIn = time.Second
+	c.cfg.answerIn = time.Second
 	oid := pgtest.Value[uint32](db, "SELECT 't'::regclass::oid")
 	if _, err := c.primaryKey(t.Context(), oid); err != nil {
 		t.Fatal(err)

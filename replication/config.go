@@ -3,6 +3,7 @@ package replication
 import (
 	"context"
 	"net"
+	"time"
 
 	"github.com/walferry/walferry/vault"
 )
@@ -30,6 +31,9 @@ type Config struct {
 	MessagePrefixes []string
 	// Dial connects to a server. Nil means TCP, or a Unix socket, with the limits that notice a peer that is gone.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+
+	// answerIn is how long a server gets for an answer; zero is the constant.
+	answerIn time.Duration
 }
 
 // TableSpec is one entry of postgres.tables, parsed by SQL's rules of quoting.

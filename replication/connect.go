@@ -154,8 +154,8 @@ func (c Config) dial(ctx context.Context, cfg *pgx.ConnConfig) (*pgconn.PgConn, 
 	return conn, used, nil
 }
 
-// connectSQL opens a connection for SQL. When the context of a statement ends, the server is told to
-// cancel it, so that nothing goes on there unseen.
+// connectSQL opens a connection for SQL. When the context of a statement ends, or no answer comes in time, the
+// server is told to cancel it, so that nothing goes on there unseen.
 func (c Config) connectSQL(ctx context.Context, want suits) (*pgx.Conn, error) {
 	conn, _, err := c.connectSQLAs(ctx, want)
 	return conn, err
@@ -172,6 +172,7 @@ func (c Config) connectSQLAs(ctx context.Context, want suits) (*pgx.Conn, login,
 		return nil, used, err
 	}
 	cfg.BuildContextWatcherHandler = cancelAtServer
+	cfg.Tracer = patience{c}
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return nil, used, c.refused(used, explainConnect(ctx, err))

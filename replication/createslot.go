@@ -65,8 +65,12 @@ func (s *Setup) sayFailover() {
 		"slot", s.cfg.Slot.Name, "command", `ALTER_REPLICATION_SLOT "`+s.cfg.Slot.Name+`" (FAILOVER true)`)
 }
 
-// awaitSlot sends the command and waits for its end.
+// awaitSlot sends the command and waits for its end, however long that takes, but not without the lock of the
+// set-up: a connection that does not answer any more has lost it.
 func (s *Setup) awaitSlot(ctx context.Context, conn *pgconn.PgConn) error {
+	ctx, leave := context.WithCancel(ctx)
+	defer leave()
+	var lost error
 	done := make(chan error, 1)
 	go func() { // ends with the command, which ctx ends
 		_, err := simpleQuery(ctx, conn, "create the slot", s.cfg.createSlotCommand(s.server.Version))
@@ -78,7 +82,14 @@ func (s *Setup) awaitSlot(ctx context.Context, conn *pgconn.PgConn) error {
 		select {
 		case <-tick.C:
 			s.sayBlockers(ctx, conn.PID(), time.Since(started))
+			if s.conn.IsClosed() && ctx.Err() == nil {
+				lost = fault.New(fault.PostgresUnavailable, "create the slot", errors.New("the connection that holds the lock of the set-up is lost"), "")
+				leave()
+			}
 		case err := <-done:
+			if err != nil && lost != nil {
+				return lost
+			}
 			return err
 		}
 	}

@@ -34,6 +34,9 @@ func explain(op string, err error) error {
 		return fault.New(fault.Internal, op, err, "") // an answer that our own query did not expect
 	}
 	// What is left is the network: a refused or broken connection, a name that does not resolve, a timeout.
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("no answer in time: %w", err)
+	}
 	return fault.New(fault.PostgresUnavailable, op, err, "")
 }
 

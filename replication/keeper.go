@@ -4,12 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/walferry/walferry/event"
 	"github.com/walferry/walferry/fault"
 )
+
+// keeperAnswerIn is how long a server gets for what an operator has it do: reading the WAL up to where a slot is
+// to stand takes its time.
+const keeperAnswerIn = time.Hour
 
 // View is what a pipeline has at its server.
 type View struct {
@@ -28,16 +33,22 @@ type View struct {
 // Keeper looks at a pipeline's slot and publication from outside, and changes them for an operator. It
 // is for one goroutine.
 type Keeper struct {
-	cfg  Config
-	lock *pgx.Conn // holds the set-up lock, nil without it
+	cfg   Config
+	lock  *pgx.Conn // holds the set-up lock, nil without it
+	start string    // of the server that lock reached; with the lock, Look asks no other
 }
 
 // NewKeeper makes a Keeper; it does no I/O.
 func NewKeeper(cfg Config) *Keeper { return &Keeper{cfg: cfg} }
 
-// Look reads, and changes nothing. It may be called while the pipeline runs.
+// Look reads, and changes nothing. It may be called while the pipeline runs. With the lock it looks at the
+// server that the lock is on, and nowhere else.
 func (k *Keeper) Look(ctx context.Context) (View, error) {
-	conn, err := k.cfg.connectSQL(ctx, nil)
+	var only suits
+	if k.lock != nil {
+		only = startedAt(k.start)
+	}
+	conn, err := k.cfg.connectSQL(ctx, only)
 	if errors.Is(err, errStandby) {
 		conn, err = k.cfg.connectSQL(ctx, isThere)
 	}
@@ -45,7 +56,7 @@ func (k *Keeper) Look(ctx context.Context) (View, error) {
 		return View{}, err
 	}
 	defer func() { _ = hangUp(conn) }() // nothing is at stake: it only read
-	start, err := serverStart(ctx, conn.PgConn())
+	start, err := k.cfg.whichServer(ctx, conn)
 	if err != nil {
 		return View{}, err
 	}
@@ -71,12 +82,18 @@ func (k *Keeper) Look(ctx context.Context) (View, error) {
 // just starting, the error is fault.SlotBusy. An instance that has started already is not kept from
 // anything.
 func (k *Keeper) Lock(ctx context.Context) error {
-	conn, err := k.cfg.connectSQL(ctx, nil)
+	cfg := k.cfg
+	cfg.answerIn = keeperAnswerIn
+	conn, err := cfg.connectSQL(ctx, nil)
 	if err != nil {
 		return err
 	}
-	// Reading the WAL up to where a slot is to stand may take long, and so may what runs between.
-	_, err = conn.Exec(ctx, "SELECT set_config('statement_timeout', '0', false), set_config('idle_session_timeout', '0', false)")
+	ctx, cancel := k.cfg.inTime(ctx)
+	defer cancel()
+	start, err := serverStart(ctx, conn.PgConn())
+	if err == nil {
+		_, err = conn.Exec(ctx, "SELECT set_config('statement_timeout', '0', false), set_config('idle_session_timeout', '0', false)")
+	}
 	var free bool
 	if err == nil {
 		free, err = k.cfg.tryLock(ctx, conn)
@@ -88,7 +105,7 @@ func (k *Keeper) Lock(ctx context.Context) error {
 		_ = hangUp(conn) // the cause is err
 		return explain("take the set-up lock", err)
 	}
-	k.lock = conn
+	k.lock, k.start = conn, start
 	return nil
 }
 

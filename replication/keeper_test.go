@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/walferry/walferry/fault"
+	"github.com/walferry/walferry/internal/pgserver"
 	"github.com/walferry/walferry/internal/pgtest"
 )
 
@@ -55,5 +56,30 @@ func TestKeeperLooks(t *testing.T) {
 	}
 	if err := k.DropPublication(t.Context()); err == nil || !strings.Contains(err.Error(), "owner") {
 		t.Errorf("a publication of another role: %v", err)
+	}
+}
+
+// TestKeeperLooksWhereItsLockIs: of two servers that both call themselves primary, the one that is looked at is the
+// one that is changed.
+func TestKeeperLooksWhereItsLockIs(t *testing.T) {
+	db := pgtest.Shared(t).Database()
+	former := pgtest.Start(t, pgserver.Options{}).CreateDatabase(db.Name)
+	k := NewKeeper(configOf(db))
+	if err := k.Lock(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	alone, err := k.Look(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The first host was away for a moment, and is back.
+	k.cfg.URL = strings.Replace(db.DSN(), db.Server.Addr(), former.Server.Addr()+","+db.Server.Addr(), 1)
+	if v, err := k.Look(t.Context()); err != nil || v.Server.Origin != alone.Server.Origin {
+		t.Errorf("looked at %+v, %v; the lock is on %+v", v.Server.Origin, err, alone.Server.Origin)
+	}
+	k.cfg.URL = former.DSN()
+	if _, err := k.Look(t.Context()); !fault.Is(err, fault.PostgresUnavailable) {
+		t.Errorf("without the lock's server: %v", err)
 	}
 }

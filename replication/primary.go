@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/walferry/walferry/fault"
@@ -53,6 +54,13 @@ func choose(want suits, given pgconn.ValidateConnectFunc) pgconn.ValidateConnect
 		}
 		return given(ctx, conn)
 	}
+}
+
+// whichServer is serverStart over an SQL connection that is made.
+func (c Config) whichServer(ctx context.Context, conn *pgx.Conn) (string, error) {
+	ctx, cancel := c.inTime(ctx)
+	defer cancel()
+	return serverStart(ctx, conn.PgConn())
 }
 
 // serverStart returns when the server at the other end was started, as it prints it: what tells one

@@ -62,7 +62,7 @@ func prepare(ctx context.Context, cfg Config, cat *catalog, log *slog.Logger) (*
 
 func (s *Setup) run(ctx context.Context, cat *catalog) error {
 	var err error
-	if s.start, err = serverStart(ctx, s.conn.PgConn()); err != nil {
+	if s.start, err = s.cfg.whichServer(ctx, s.conn); err != nil {
 		return err
 	}
 	cat.follow(s.start)

@@ -26,6 +26,8 @@ func (c Config) serverState(ctx context.Context, conn *pgconn.PgConn) (event.Ser
 	if !slotName.MatchString(c.Slot.Name) {
 		return event.Server{}, fault.New(fault.ConfigInvalid, "read the slot's name", fmt.Errorf("slot name %q: want 1 to 63 of a-z, 0-9 and _", c.Slot.Name), "")
 	}
+	ctx, cancel := c.inTime(ctx)
+	defer cancel()
 	version, err := serverVersion(ctx, conn)
 	if err != nil {
 		return event.Server{}, err

@@ -131,7 +131,7 @@ func (s *Source) start(ctx context.Context) (event.Server, error) {
 	case srv.Slot.Active:
 		err = fault.New(fault.SlotBusy, "start replication", fmt.Errorf("slot %s is held by process %d", s.cfg.Slot.Name, srv.Slot.PID), "")
 	default:
-		asking, cancel := context.WithTimeout(ctx, answerIn) // a replication connection has no statement_timeout
+		asking, cancel := s.cfg.inTime(ctx) // a replication connection has no statement_timeout
 		_, err = simpleQuery(asking, conn, "start replication", limitsSQL)
 		cancel()
 	}
