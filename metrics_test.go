@@ -56,11 +56,22 @@ func TestMetricsAreThoseOfThePaper(t *testing.T) {
 	}
 }
 
+// full is a status that shows every series.
+func full() monitor.Status {
+	now, safe := time.Unix(1, 0), int64(1)
+	return monitor.Status{
+		Since: now, WALSeen: now,
+		Lag:    []monitor.StageLag{{Stage: monitor.StageReceived}},
+		Slot:   &monitor.Slot{Safe: &safe, WALStatus: "lost", Invalidation: "wal_removed", InactiveSince: now},
+		Checks: []monitor.CheckResult{{Name: "slot", State: monitor.Failing, Code: "slot_lost"}},
+	}
+}
+
 // scrape returns what a monitor serves of its own.
 func scrape(t *testing.T) string {
 	t.Helper()
 	srv := monitor.New(monitor.Config{Listen: "127.0.0.1:0", Explicit: true}, prometheus.NewRegistry(),
-		func() monitor.Status { return monitor.Status{Since: time.Unix(1, 0)} }, slog.New(slog.DiscardHandler))
+		full, slog.New(slog.DiscardHandler))
 	if err := srv.Listen(t.Context()); err != nil {
 		t.Fatal(err)
 	}

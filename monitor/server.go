@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -89,6 +90,7 @@ func (s *Server) Listen(ctx context.Context) error {
 	switch {
 	case err == nil:
 		s.listener = l
+		s.log.Info("metrics, health and status over HTTP", "listen", l.Addr().String())
 		return nil
 	case s.cfg.Explicit:
 		return fault.New(fault.HTTPListen, "listen for HTTP", err,
@@ -141,12 +143,19 @@ func (s *Server) live(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
-	state := s.status().State
+	st := s.status()
 	code := http.StatusServiceUnavailable
-	if state.Ready() {
+	if st.Ready() {
 		code = http.StatusOK
 	}
-	plain(w, code, string(state)+"\n")
+	var text strings.Builder
+	fmt.Fprintf(&text, "%s\n", st.State)
+	for _, c := range st.Checks {
+		if c.State == Failing || c.State == Warning {
+			fmt.Fprintf(&text, "%s %s\n", c.State, c.words())
+		}
+	}
+	plain(w, code, text.String())
 }
 
 func (s *Server) showStatus(w http.ResponseWriter, _ *http.Request) {

@@ -91,33 +91,47 @@ func streaming() monitor.Status {
 		State:          monitor.Streaming,
 		Since:          time.Date(2026, 5, 1, 10, 0, 0, 0, time.UTC),
 		Received:       0x16_B374D848,
+		Handed:         0x16_B374D840,
 		Durable:        0x16_B374D800,
 		Confirmed:      0x16_B374D700,
 		PendingRecords: 7,
 	}
 }
 
-func TestStatusIsTheContractedJSON(t *testing.T) {
+// everything is a status with all that it may show.
+func everything() monitor.Status {
 	st := streaming()
-	st.LastError, st.LastErrorAt = fault.KafkaUnavailable, st.Since.Add(time.Second)
+	safe := int64(4096)
+	since := st.Since
+	st.LastError, st.LastErrorAt = fault.KafkaUnavailable, since.Add(time.Second)
+	st.WALEnd, st.WALSeen, st.ClockOffset = 0x16_B374D900, since, -.25
+	st.Lag = []monitor.StageLag{{Stage: monitor.StageReceived}, {Stage: monitor.StageConfirmed, Lag: monitor.Lag{Bytes: 512, Seconds: 2.5}}}
+	st.Slot = &monitor.Slot{
+		Name: "walferry_shop", Active: true, PID: 4711, Restart: 0x16_B3740000, Confirmed: 0x16_B374D700, Retained: 55552, Held: 55040,
+		Safe: &safe, WALStatus: "extended", Invalidation: "wal_removed", InactiveSince: since,
+		SpilledTransactions: 1, SpillCount: 2, SpilledBytes: 3,
+	}
+	st.Oldest = &monitor.Transaction{PID: 815, Application: "psql", Began: since, Seconds: 90}
+	st.Checks = []monitor.CheckResult{
+		{Name: "stream", State: monitor.OK, Since: since, Timeout: 1},
+		{Name: "kafka", State: monitor.Failing, Since: since, Code: fault.KafkaAuth, LastError: fault.KafkaAuth, LastErrorAt: since, Took: .5, Timeout: 5},
+		{Name: "open_transaction", State: monitor.Warning, Since: since, Detail: "process 815", Timeout: 1},
+	}
+	return st
+}
+
+func TestStatusIsTheContractedJSON(t *testing.T) {
+	st := everything()
 	got := start(t, prometheus.NewRegistry(), func() monitor.Status { return st }).do(http.MethodGet, "/status", nil)
 	body := got.body
 	if got := got.header.Get("Content-Type"); got != "application/json" {
 		t.Errorf("content type %q", got)
 	}
-	want := `{
-  "pipeline": "shop",
-  "state": "streaming",
-  "since": "2026-05-01T10:00:00Z",
-  "last_error": "kafka_unavailable",
-  "last_error_at": "2026-05-01T10:00:01Z",
-  "received_lsn": "16/B374D848",
-  "durable_lsn": "16/B374D800",
-  "confirmed_lsn": "16/B374D700",
-  "pending_records": 7
-}
-`
-	if diff := cmp.Diff(want, body); diff != "" {
+	want, err := os.ReadFile("testdata/status.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), body); diff != "" {
 		t.Errorf("status (-want +got):\n%s", diff)
 	}
 	var back monitor.Status
@@ -146,6 +160,48 @@ func TestReadyFollowsTheState(t *testing.T) {
 				t.Errorf("livez: %d", got.code)
 			}
 		})
+	}
+}
+
+// The first line is the state; each thing that is not well has one of its own.
+func TestReadyNamesTheCause(t *testing.T) {
+	st := everything()
+	r := start(t, prometheus.NewRegistry(), func() monitor.Status { return st })
+	want := "streaming\nfailing kafka: kafka_auth\nwarning open_transaction: process 815\n"
+	if got := r.do(http.MethodGet, "/readyz", nil); got.code != http.StatusServiceUnavailable || got.body != want {
+		t.Errorf("a check fails: %d %q", got.code, got.body)
+	}
+	mended := everything()
+	mended.Checks[1].State, mended.Checks[1].Code = monitor.OK, ""
+	r = start(t, prometheus.NewRegistry(), func() monitor.Status { return mended })
+	want = "streaming\nwarning open_transaction: process 815\n"
+	if got := r.do(http.MethodGet, "/readyz", nil); got.code != http.StatusOK || got.body != want {
+		t.Errorf("a warning is left: %d %q", got.code, got.body)
+	}
+}
+
+func TestMetricsShowEverything(t *testing.T) {
+	body := start(t, prometheus.NewRegistry(), everything).do(http.MethodGet, "/metrics", nil).body
+	for _, line := range []string{
+		`walferry_lag_seconds{pipeline="shop",stage="received"} 0`,
+		`walferry_lag_seconds{pipeline="shop",stage="confirmed"} 2.5`,
+		`walferry_lag_bytes{pipeline="shop",stage="confirmed"} 512`,
+		`walferry_clock_offset_seconds{pipeline="shop"} -0.25`,
+		`walferry_slot_retained_bytes{pipeline="shop"} 55552`,
+		`walferry_slot_wal_status{pipeline="shop",status="extended"} 1`,
+		`walferry_slot_invalidated{pipeline="shop",reason="wal_removed"} 1`,
+		`walferry_slot_spilled_bytes_total{pipeline="shop"} 3`,
+		`walferry_oldest_transaction_seconds{pipeline="shop"} 90`,
+		`walferry_ready{pipeline="shop"} 0`,
+		`walferry_check_failing{check="kafka",code="kafka_auth",pipeline="shop"} 1`,
+		`walferry_check_state{check="stream",pipeline="shop",state="ok"} 1`,
+	} {
+		if !strings.Contains(body, line+"\n") {
+			t.Errorf("metrics lack %q", line)
+		}
+	}
+	if t.Failed() {
+		t.Log(body)
 	}
 }
 

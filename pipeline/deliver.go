@@ -56,6 +56,7 @@ func (p *Pipeline) saved(r checkpoint.Record) {
 	p.source.Confirm(r.End)
 	failpoint.Here(failpoint.Confirmed)
 	p.status.saved.Store(uint64(r.End))
+	p.latency.reached(r.End)
 	p.metrics.saved()
 }
 
@@ -63,6 +64,8 @@ func (p *Pipeline) saved(r checkpoint.Record) {
 // parts are committed.
 func (p *Pipeline) resume(d checkpoint.Decision, split int) {
 	p.cursor = cursor{done: d.End, last: d.Partial}
+	p.status.handed.Store(uint64(d.End))
+	p.latency.forget()
 	p.delivery.progress(d.End)
 	if !d.Partial.IsZero() {
 		p.cursor.open, p.cursor.commit, p.cursor.ack, p.cursor.split = true, d.Partial.Commit, p.delivery.begin(), split

@@ -62,6 +62,7 @@ type Pipeline struct {
 	ahead       bool          // the newest claim found the server behind the checkpoint; stream's alone
 	reclaim     chan struct{} // asks for the claim to be made again
 	status      status
+	latency     latency
 }
 
 // New makes a pipeline that delivers at least once; it does no I/O. A nil Metrics counts nothing.
@@ -70,6 +71,9 @@ func New(cfg Config, source Source, sink Sink, store Store, log *slog.Logger, m 
 		cfg: cfg, source: source, sink: sink, store: store, log: log, metrics: m,
 		claimed: make(chan struct{}), reclaim: make(chan struct{}, 1), publishing: make(chan struct{}, 1),
 		claim: claim{mu: lock.New()},
+	}
+	if m != nil {
+		p.latency.seconds = m.latency
 	}
 	p.delivery = newAtLeastOnce(p)
 	p.status.set(Starting)

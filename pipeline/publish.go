@@ -124,7 +124,11 @@ func (p *Pipeline) handOver(ctx context.Context, ev event.Event) error {
 	case *event.Commit:
 		if !c.skip {
 			p.delivery.end(ev.End)
+			if c.last.Commit == ev.Tx.Commit {
+				p.latency.handed(ev.End, ev.Tx.Time)
+			}
 			c.open, c.ack, c.done = false, nil, ev.End
+			p.status.handed.Store(uint64(ev.End))
 		}
 		c.skip = false
 	case *event.Progress:
@@ -132,6 +136,7 @@ func (p *Pipeline) handOver(ctx context.Context, ev event.Event) error {
 		if !c.open && ev.LSN > c.done {
 			p.delivery.progress(ev.LSN)
 			c.done = ev.LSN
+			p.status.handed.Store(uint64(ev.LSN))
 		}
 	}
 	return nil
@@ -172,6 +177,9 @@ func (p *Pipeline) write(ctx context.Context, ev event.Event, pos event.Position
 	if err := p.sink.Write(ctx, ev, c.ack); err != nil {
 		return err
 	}
+	if pos.Commit != c.last.Commit {
+		p.status.wrote.Store(uint64(pos.Commit) + 1)
+	}
 	c.last = pos
 	return nil
 }
@@ -199,5 +207,7 @@ func (p *Pipeline) single(ctx context.Context, ev *event.Message) error {
 	}
 	c.last, c.done = ev.Pos, ev.Pos.Commit
 	p.delivery.end(c.done)
+	p.status.wrote.Store(uint64(c.done))
+	p.status.handed.Store(uint64(c.done))
 	return nil
 }

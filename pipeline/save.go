@@ -65,6 +65,7 @@ func (a *atLeastOnce) run(work, late context.Context) error {
 		select {
 		case <-a.tracker.Wake():
 			delivered = true
+			a.p.latency.reached(a.tracker.Durable())
 		case now := <-tick.C:
 			if !delivered && now.Sub(last) < saveIdleEvery {
 				continue

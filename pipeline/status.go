@@ -31,13 +31,31 @@ type Status struct {
 	// Received is the highest LSN the server has named, Durable what the brokers have, Saved what
 	// the checkpoint has and the server was told.
 	Received, Durable, Saved event.LSN
+	// Handed is the LSN up to which everything that is committed was handed to the sink, or is not for
+	// it. Zero before the checkpoint was claimed for the first time.
+	Handed event.LSN
 	// Pending are the records that are sent and not acknowledged.
 	Pending int64
+
+	wrote event.LSN // behind it no record was handed over
+}
+
+// Reaches returns how far a stage behind the sink has got that stands at pos. Positions behind the last
+// record move seldom, because nothing hangs on them: a stage that has all records has all that was handed over.
+func (s Status) Reaches(pos event.LSN) event.LSN {
+	if pos >= s.wrote {
+		return max(pos, s.Handed)
+	}
+	return pos
 }
 
 // status is the part of Status that changes by transitions.
 type status struct {
 	saved atomic.Uint64 // the newest confirmed LSN
+	// wrote is past the commit LSN of the newest transaction of which a record was handed to the sink, and
+	// not past its end; handed is the publisher's cursor, and is set after wrote. Whoever reads handed
+	// first then knows of all records up to it.
+	wrote, handed atomic.Uint64
 
 	mu     sync.Mutex // guards the rest
 	state  State
@@ -65,7 +83,10 @@ func (s *status) failed(to State, err error) {
 func (p *Pipeline) Status() Status {
 	p.status.mu.Lock()
 	defer p.status.mu.Unlock()
+	handed := event.LSN(p.status.handed.Load())
+	wrote := event.LSN(p.status.wrote.Load())
 	return Status{
+		Handed: handed, wrote: wrote,
 		State: p.status.state, Since: p.status.since,
 		LastError: p.status.code, LastErrorAt: p.status.codeAt,
 		Received: p.source.Received(), Durable: p.delivery.durable(), Saved: event.LSN(p.status.saved.Load()),

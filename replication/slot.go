@@ -101,19 +101,28 @@ func serverVersion(ctx context.Context, conn *pgconn.PgConn) (int, error) {
 	return version, nil
 }
 
+// invalidationSQL is why a row of pg_replication_slots is invalid, by what a version has of that.
+func invalidationSQL(version int) string {
+	switch {
+	case version >= failoverVersion:
+		return "invalidation_reason"
+	case version >= 160000:
+		// 16 says conflicting whatever the reason; a slot that has lost its WAL has no restart_lsn left.
+		return "CASE WHEN NOT conflicting THEN NULL WHEN restart_lsn IS NULL THEN 'wal_removed' ELSE 'conflict' END"
+	default:
+		return "NULL"
+	}
+}
+
 // slotState reads the slot's row of pg_replication_slots, nil where there is none.
 func (c Config) slotState(ctx context.Context, conn *pgconn.PgConn, version int) (*event.Slot, error) {
 	const op = "read the state of the slot"
-	invalidation, failover := "NULL", "false"
-	switch {
-	case version >= failoverVersion:
-		invalidation, failover = "invalidation_reason", "failover"
-	case version >= 160000:
-		// 16 says conflicting whatever the reason; a slot that has lost its WAL has no restart_lsn left.
-		invalidation = "CASE WHEN NOT conflicting THEN NULL WHEN restart_lsn IS NULL THEN 'wal_removed' ELSE 'conflict' END"
+	failover := "false"
+	if version >= failoverVersion {
+		failover = "failover"
 	}
 	rows, err := simpleQuery(ctx, conn, op, `
-SELECT plugin, database, two_phase, temporary, active, active_pid, wal_status, `+invalidation+`, restart_lsn, confirmed_flush_lsn, `+failover+`
+SELECT plugin, database, two_phase, temporary, active, active_pid, wal_status, `+invalidationSQL(version)+`, restart_lsn, confirmed_flush_lsn, `+failover+`
 FROM pg_catalog.pg_replication_slots WHERE slot_name = '`+c.Slot.Name+`'`)
 	if err != nil || len(rows) == 0 {
 		return nil, err

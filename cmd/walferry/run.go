@@ -65,22 +65,25 @@ func runPipeline(ctx context.Context, cfg config.Config, log *slog.Logger) error
 	if err != nil {
 		return err
 	}
+	from := replication.New(cfg.Postgres, log, replication.NewMetrics(metrics))
 	p := newPipeline(pipeline.Config{
 		Name: cfg.Name, Run: run,
 		CreateSlot: cfg.Postgres.Slot.Create, AdoptSlot: cfg.Postgres.Slot.Adopt,
 		StartTimeout: cfg.StartTimeout, Transactions: cfg.Transactions,
-	}, cfg, source{replication.New(cfg.Postgres, log, replication.NewMetrics(metrics))}, target, log, pipeline.NewMetrics(metrics))
+	}, cfg, source{from}, target, log, pipeline.NewMetrics(metrics))
 	secrets := vault.NewMetrics(metrics)
-	work := func(ctx context.Context) error { return withSecrets(ctx, cfg, log, secrets, p.Run) }
 	if cfg.HTTP.Listen == "" {
-		return work(ctx)
+		return withSecrets(ctx, cfg, log, secrets, p.Run)
 	}
+	watch := newWatched(cfg, p, from)
 	server := monitor.New(monitor.Config{Listen: cfg.HTTP.Listen, Explicit: cfg.HTTP.Explicit},
-		registry, func() monitor.Status { return statusOf(cfg.Name, p) }, log)
+		registry, watch.status, log)
 	if err := server.Listen(ctx); err != nil {
 		return err
 	}
-	return runBoth(ctx, work, server)
+	return runBoth(ctx, func(ctx context.Context) error {
+		return withSecrets(ctx, cfg, log, secrets, func(ctx context.Context) error { return watch.during(ctx, p.Run) })
+	}, server)
 }
 
 // newRunID returns what tells this process apart in logs and checkpoints.
@@ -136,15 +139,4 @@ func newStore(cfg config.Config, log *slog.Logger) store {
 		return checkpoint.NewFileStore(cfg.Name, cfg.Checkpoint.Path)
 	}
 	return checkpoint.NewKafkaStore(cfg.Name, cfg.Kafka, nil, log)
-}
-
-// statusOf shows a pipeline to the monitor.
-func statusOf(name string, p *pipeline.Pipeline) monitor.Status {
-	s := p.Status()
-	return monitor.Status{
-		Pipeline: name, State: monitor.State(s.State), Since: s.Since,
-		LastError: s.LastError, LastErrorAt: s.LastErrorAt,
-		Received: s.Received, Durable: s.Durable, Confirmed: s.Saved,
-		PendingRecords: s.Pending,
-	}
 }
