@@ -52,9 +52,7 @@ func TestFault44_ACLs(t *testing.T) {
 	}
 	for _, step := range steps {
 		if len(step.allow) > 0 {
-			if _, err := b.Admin().CreateACLs(t.Context(), grant(step.allow...)); err != nil {
-				t.Fatal(err)
-			}
+			b.Allow(grant(step.allow...))
 		}
 		_, err := k.Open(t.Context(), []*event.Table{table}, nil)
 		f := fault.Of(err)
@@ -73,9 +71,7 @@ func TestFault44_ACLs(t *testing.T) {
 		t.Errorf("logged %d times:\n%s", n, log.String())
 	}
 
-	if _, err := b.Admin().DeleteACLs(t.Context(), grant(kadm.OpWrite, kadm.OpCreate)); err != nil {
-		t.Fatal(err)
-	}
+	b.Forbid(grant(kadm.OpWrite, kadm.OpCreate))
 	write(t, k, a, s.insert(table, 1, canary))
 	err = waitFailed(t, k)
 	if f := fault.Of(err); f == nil || f.Code != fault.KafkaACL || f.Topic != topic || f.Pos.Seq != 2 {

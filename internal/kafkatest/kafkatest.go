@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -198,4 +199,41 @@ func StartFake(tb testing.TB, opts ...kfake.Opt) *kfake.Cluster {
 	}
 	tb.Cleanup(c.Close)
 	return c
+}
+
+// Allow makes access rules and returns once the broker goes by them: it answers before.
+func (b *Broker) Allow(rules ...*kadm.ACLBuilder) {
+	b.tb.Helper()
+	for _, r := range rules {
+		if _, err := b.Admin().CreateACLs(b.tb.Context(), r); err != nil {
+			b.tb.Fatal(err)
+		}
+		b.awaitRules(r, func(found int) bool { return found > 0 })
+	}
+}
+
+// Forbid takes access rules back and returns once the broker goes by that.
+func (b *Broker) Forbid(rule *kadm.ACLBuilder) {
+	b.tb.Helper()
+	if _, err := b.Admin().DeleteACLs(b.tb.Context(), rule); err != nil {
+		b.tb.Fatal(err)
+	}
+	b.awaitRules(rule, func(found int) bool { return found == 0 })
+}
+
+// awaitRules waits until what the broker knows of each part of a rule is as it should be.
+func (b *Broker) awaitRules(rule *kadm.ACLBuilder, right func(found int) bool) {
+	b.tb.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		parts, err := b.Admin().DescribeACLs(b.tb.Context(), rule)
+		if err != nil {
+			b.tb.Fatal(err)
+		}
+		if !slices.ContainsFunc(parts, func(p kadm.DescribeACLsResult) bool { return p.Err != nil || !right(len(p.Described)) }) {
+			return
+		}
+		if time.Now().After(deadline) {
+			b.tb.Fatalf("the broker does not go by its access rules: %+v", parts)
+		}
+	}
 }

@@ -132,9 +132,7 @@ func TestACLs(t *testing.T) {
 	}
 	grant := kadm.NewACLs().Allow("User:"+kafkaserver.Username).AllowHosts("*").Topics(topic).
 		Operations(kadm.OpWrite, kadm.OpDescribe).ResourcePatternType(kadm.ACLPatternLiteral)
-	if _, err := b.Admin().CreateACLs(t.Context(), grant); err != nil {
-		t.Fatal(err)
-	}
+	b.Allow(grant)
 	again := b.Client(append(secure(t, b), kgo.SASL(kafkatest.Login()))...)
 	if err := produce(t, again, topic, "granted"); err != nil {
 		t.Fatal(err)
