@@ -73,7 +73,8 @@ type Sink interface {
 	// Failed is closed once a record can not be delivered; Err then says why.
 	Failed() <-chan struct{}
 	Err() error
-	// Partitions returns the partition counts of all topics that are known by now.
+	// Partitions returns the partition counts of all topics that are known by now. Nobody changes what it has
+	// returned: checkpoint records keep it.
 	Partitions() map[string]int32
 	// Close releases the connections. Records that are not acknowledged are given up.
 	Close()

@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"context"
-	"maps"
 	"time"
 
 	"github.com/walferry/walferry/checkpoint"
@@ -44,7 +43,7 @@ func (p *Pipeline) record(end event.LSN, partial event.Position) checkpoint.Reco
 	r := p.claim.last
 	r.Version, r.Instance, r.Time = checkpoint.Version, p.cfg.Run, time.Now().UTC()
 	r.Intent, r.End, r.Partial, r.Split = false, end, partial, 0
-	r.Partitions = maps.Clone(p.sink.Partitions())
+	r.Partitions = p.sink.Partitions()
 	return r
 }
 

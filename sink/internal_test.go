@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"strconv"
 	"testing"
 	"time"
@@ -235,5 +236,33 @@ func TestMetricsLabelsAreBounded(t *testing.T) {
 	}
 	if m.produced("t0") == m.produced("t1") {
 		t.Error("topics within the bound share a label")
+	}
+}
+
+// TestPartitionsAreOnRecord: each save of a checkpoint asks for them, and keeps what it got.
+func TestPartitionsAreOnRecord(t *testing.T) {
+	k, err := New(Config{Pipeline: "p", Topics: TopicConfig{Name: "{table}", Create: true, Partitions: 2, ReplicationFactor: 1}},
+		broker.Config{Seeds: kafkatest.StartFake(t).ListenAddrs()}, encode.DefaultOptions(), slog.New(slog.DiscardHandler), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(k.Close)
+	table, _ := shop()
+	before, err := k.Open(t.Context(), []*event.Table{table}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(before) == 0 {
+		t.Fatal("no topics")
+	}
+	if n := testing.AllocsPerRun(100, func() { k.Partitions() }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+	was := maps.Clone(before)
+	if err := k.ensure(t.Context(), []use{{topic: "another", by: "public.another"}}); err != nil {
+		t.Fatal(err)
+	}
+	if !maps.Equal(before, was) || len(k.Partitions()) != len(was)+1 {
+		t.Errorf("%v became %v; now %v", was, before, k.Partitions())
 	}
 }

@@ -63,8 +63,9 @@ type Kafka struct {
 	hash           kgo.TopicPartitioner
 	hashed         kgo.Record // the argument of hash
 
-	mu     sync.RWMutex // guards topics
+	mu     sync.RWMutex // guards topics and counts
 	topics map[string]*topic
+	counts map[string]int32 // partitions of topics; another map each time, because others keep it
 
 	describeOnce sync.Once
 	closeOnce    sync.Once
@@ -228,15 +229,12 @@ func (k *Kafka) fail(err error) error {
 	return k.err
 }
 
-// Partitions returns the partition counts of all topics that are known by now.
+// Partitions returns the partition counts of all topics that are known by now. The map stays as it is, and must
+// be left so.
 func (k *Kafka) Partitions() map[string]int32 {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
-	counts := make(map[string]int32, len(k.topics))
-	for name, tp := range k.topics {
-		counts[name] = tp.partitions
-	}
-	return counts
+	return k.counts
 }
 
 // Close releases the connections. Records that are not acknowledged are given up. It may be called

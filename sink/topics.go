@@ -108,6 +108,10 @@ func (k *Kafka) ensure(ctx context.Context, uses []use) error {
 			limit: c.limit, compacted: c.compacted, produced: k.metrics.produced(u.topic),
 		}
 	}
+	k.counts = make(map[string]int32, len(k.topics))
+	for name, tp := range k.topics {
+		k.counts[name] = tp.partitions
+	}
 	return nil
 }
 
