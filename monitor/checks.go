@@ -69,8 +69,8 @@ type CheckResult struct {
 	Timeout float64 `json:"timeout_seconds"`
 }
 
-// words names the check, and the cause where there is one.
-func (r CheckResult) words() string {
+// Words names the check, and the cause where there is one.
+func (r CheckResult) Words() string {
 	text := r.Name
 	if r.Code != "" {
 		text += ": " + string(r.Code)

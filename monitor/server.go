@@ -152,7 +152,7 @@ func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintf(&text, "%s\n", st.State)
 	for _, c := range st.Checks {
 		if c.State == Failing || c.State == Warning {
-			fmt.Fprintf(&text, "%s %s\n", c.State, c.words())
+			fmt.Fprintf(&text, "%s %s\n", c.State, c.Words())
 		}
 	}
 	plain(w, code, text.String())

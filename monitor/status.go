@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/walferry/walferry/event"
@@ -121,4 +122,12 @@ func (s Status) Ready() bool {
 		}
 	}
 	return s.State.Ready()
+}
+
+// Who names the session of the transaction.
+func (t Transaction) Who() string {
+	if t.Prepared {
+		return "a prepared transaction"
+	}
+	return fmt.Sprintf("process %d (%s)", t.PID, t.Application)
 }

@@ -27,7 +27,7 @@ type rhythm struct {
 
 // usualRhythm lets a lag be told within a second, and a wrong password within fifteen.
 func usualRhythm() rhythm {
-	return rhythm{ask: 500 * time.Millisecond, detail: 10, login: 10 * time.Second, rest: 3 * time.Second}
+	return rhythm{ask: 500 * time.Millisecond, detail: 10, login: 8 * time.Second, rest: 3 * time.Second}
 }
 
 // Observation is what a watch knows of server and slot.

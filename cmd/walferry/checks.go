@@ -17,7 +17,7 @@ const (
 	// glanceEvery is the pace of the checks that only look at what is known, probeEvery that of those that
 	// connect.
 	glanceEvery = time.Second
-	probeEvery  = 10 * time.Second
+	probeEvery  = 8 * time.Second
 	probeFor    = 5 * time.Second
 	// stuckAfter is how long records may wait without any sign of an acknowledgement, and what was acknowledged
 	// without a checkpoint, before that counts as broken.
@@ -191,9 +191,6 @@ func (w *watched) checkTransaction(now time.Time) monitor.Finding {
 	if age < openTooLong {
 		return monitor.Finding{}
 	}
-	who := fmt.Sprintf("process %d (%s)", t.PID, t.Application)
-	if t.Prepared {
-		who = "a prepared transaction"
-	}
+	who := monitor.Transaction{PID: t.PID, Application: t.Application, Prepared: t.Prepared}.Who()
 	return monitor.Finding{State: monitor.Warning, Detail: fmt.Sprintf("%s, open for %s, has the server keep WAL", who, age.Round(time.Second))}
 }

@@ -83,7 +83,7 @@ func newRoot() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(usageError)
 	root.AddCommand(newRunCommand(), newDoctorCommand(), newPlanCommand(), newApplyCommand(), newDemoCommand(), newTailCommand(),
-		newCheckpointCommand(), newSlotCommand(), newDropCommand(), newConfigCommand(), newExplainCommand(), newVersionCommand())
+		newCheckpointCommand(), newSlotCommand(), newDropCommand(), newStatusCommand(), newConfigCommand(), newExplainCommand(), newVersionCommand())
 	return root
 }
 
