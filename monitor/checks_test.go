@@ -45,7 +45,6 @@ func TestAChecksResultFollowsWhatItFinds(t *testing.T) {
 				t.Errorf("after %v (-want +got):\n%s", time.Since(began), diff)
 			}
 		}
-		want(monitor.CheckResult{State: monitor.Unknown})
 		synctest.Wait()
 		want(monitor.CheckResult{State: monitor.OK, Since: began})
 		err.Store(&fault.Error{Code: fault.SlotMissing, Op: "x", Err: errors.New("gone")})
@@ -58,6 +57,13 @@ func TestAChecksResultFollowsWhatItFinds(t *testing.T) {
 		synctest.Wait()
 		want(monitor.CheckResult{State: monitor.OK, Since: began.Add(3 * time.Second), LastError: fault.SlotMissing, LastErrorAt: lastAt})
 	})
+}
+
+func TestAChecksResultIsUnknownBeforeItHasRun(t *testing.T) {
+	want := []monitor.CheckResult{{Name: "slot", State: monitor.Unknown, Timeout: 2}}
+	if diff := cmp.Diff(want, monitor.NewChecks(monitor.Check{Name: "slot", Timeout: 2 * time.Second}).Results()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
 }
 
 // A check that hangs is failing when its time is up, holds up no other, and is not begun a second time.
