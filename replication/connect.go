@@ -56,15 +56,16 @@ var pinned = map[string]string{
 var unlimited = map[string]string{
 	"statement_timeout": "0", // creating a slot takes as long as the longest transaction
 	"lock_timeout":      "0", // and that is a wait for a lock
+	"tcp_user_timeout":  "0", // bytes wait for as long as Kafka is away; the walsender's own timeout tells who is gone
 }
 
 // limitsSQL sets what a stream needs and not every server knows, or not every one should be told. A
 // transaction is timed while it is sent (from 17 on). And a server that works on a large transaction of
 // which nothing is for us asks for a sign of life at half of wal_sender_timeout, and else says nothing:
-// see silence.
+// see silence. Without that limit the slot of an instance whose machine is gone would stay held.
 const limitsSQL = `
 SELECT pg_catalog.set_config(name, CASE name WHEN 'wal_sender_timeout' THEN '60s' ELSE '0' END, false)
-FROM pg_catalog.pg_settings WHERE name = 'transaction_timeout' OR name = 'wal_sender_timeout' AND setting::int > 60000`
+FROM pg_catalog.pg_settings WHERE name = 'transaction_timeout' OR name = 'wal_sender_timeout' AND setting::int NOT BETWEEN 1 AND 60000`
 
 // noticed are the session options that have the server notice a client whose machine is gone, as this
 // side notices the server. By its system's own settings it would keep the lock of a set-up for hours.

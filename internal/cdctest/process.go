@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"syscall"
+	"time"
 
 	"github.com/walferry/walferry/internal/childproc"
 )
@@ -58,6 +59,13 @@ func (p *Process) Terminate(ctx context.Context) (code int, err error) {
 		return -1, err
 	}
 	return p.ExitCode(), nil
+}
+
+// Dump ends the program with SIGQUIT, at which it prints the stacks of its goroutines.
+func (p *Process) Dump(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	return p.proc.End(ctx, syscall.SIGQUIT)
 }
 
 // Pause stops the program by SIGSTOP, as a frozen container is; Continue wakes it up.

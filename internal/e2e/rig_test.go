@@ -152,7 +152,7 @@ func (r *rig) processOf(binary string, args ...string) *cdctest.Process {
 	r.t.Cleanup(func() {
 		if r.t.Failed() {
 			out := p.Output()
-			r.t.Logf("end of what walferry said:\n%s", out[max(0, len(out)-8192):])
+			r.t.Logf("end of what walferry said:\n%s", out[max(0, len(out)-32768):])
 		}
 	})
 	return p
@@ -400,6 +400,9 @@ func (r *rig) verify(repeatsAllowed bool) {
 		r.t.Logf("%d transactions were watched becoming visible", r.watched.Judged())
 	}
 	if len(failures) > 0 || readErr != nil {
+		if err := r.walferry.Dump(ctx); err != nil {
+			r.t.Log(err)
+		}
 		r.t.Fatalf("%v\n%s", readErr, strings.Join(failures, "\n"))
 	}
 }
