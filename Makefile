@@ -14,7 +14,7 @@ SEEDS    ?= 1000
 SEED     ?= 1
 FAULTS   ?= $(if $(HOURS),,kill -9=$(KILLS))
 
-.PHONY: help build test test-full check lint vulncheck fuzz-smoke secure vault rotation matrix failover faults large huge model soak simulate bench
+.PHONY: help build test test-full check lint vulncheck fuzz-smoke fuzz secure vault rotation matrix failover faults large huge model soak simulate bench
 
 help: ## show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,9 @@ vulncheck: ## known vulnerabilities in what is called
 
 fuzz-smoke: ## each fuzz target for FUZZTIME
 	.ci/fuzz $(FUZZTIME)
+
+fuzz: ## all fuzz targets for HOURS together, 8 by default; what they find stays for the next time
+	.ci/fuzz $(or $(HOURS),8)h total
 
 vault: ## build the Vault server that tests need, once, in some minutes
 	WALFERRY_REQUIRE_VAULT=1 $(GO) test -count=1 -timeout 30m -run TestServer ./internal/vaulttest

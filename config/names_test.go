@@ -106,3 +106,45 @@ func TestExpand(t *testing.T) {
 		}
 	}
 }
+
+// FuzzConnection: what a URL says as a password is in no part of what is left, whatever else stands there.
+func FuzzConnection(f *testing.F) {
+	for _, seed := range [][2]string{
+		{"postgres://cdc:%s@db:5432/shop", "word"}, {"postgresql://cdc@db/shop?sslmode=disable&password=%s", "wo rd"},
+		{"host=db user=cdc password=%s dbname=shop", "w"}, {"host=db password='%s'", "it's"}, {"postgres://u:%s@a,b/x?host=@", "p"},
+	} {
+		f.Add(seed[0], seed[1])
+	}
+	f.Fuzz(func(t *testing.T, form, password string) {
+		bare, secret, err := splitPassword(strings.Replace(form, "%s", password, 1))
+		if err != nil {
+			if secret != "" {
+				t.Fatalf("an error came with the password %q of %q", secret, bare)
+			}
+			return
+		}
+		if again, left, err := splitPassword(bare); err != nil || left != "" || again != bare {
+			t.Fatalf("%q still holds a password, or is none any more: %q, %v", bare, again, err)
+		}
+		if secret == password && len(password) > 8 && strings.Count(form, "%s") == 1 && !strings.Contains(form, password) && strings.Contains(bare, password) {
+			t.Fatalf("%q is left", bare)
+		}
+	})
+}
+
+// FuzzExpand: text without a dollar sign stays as it is, and doubled dollar signs come back single.
+func FuzzExpand(f *testing.F) {
+	for _, seed := range []string{"", "$", "$$", "${A}", "${A:-b}", "${", "${ }", "$$${A}$x", "${A:-${A}}"} {
+		f.Add(seed)
+	}
+	env := environment(map[string]string{"A": "$value}"})
+	f.Fuzz(func(t *testing.T, text string) {
+		got, err := expand(strings.ReplaceAll(text, "$", "$$"), env)
+		if err != nil || got != text {
+			t.Fatalf("%q became %q, %v", text, got, err)
+		}
+		if got, err := expand(text, env); err != nil && got != "" {
+			t.Fatalf("an error came with %q", got)
+		}
+	})
+}

@@ -32,7 +32,7 @@ func nested() *event.Type {
 // are a JSON string, the string is the text, so that nothing is lost.
 func FuzzValue(f *testing.F) {
 	types := []*event.Type{
-		text, boolean, int4, bigint, float8, numeric, jsonb, bytea, stamp, stampTZ, date, clock, clockTZ, period, hstore, pair,
+		text, boolean, int4, bigint, float8, numeric, jsonb, bytea, stamp, stampTZ, date, clock, clockTZ, period, hstore, pair, char,
 		arrayOf(text), arrayOf(int4), arrayOf(box), arrayOf(bytea), arrayOf(pair), arrayOf(hstore), arrayOf(clockTZ), nested(),
 	}
 	for i := range types {
@@ -67,11 +67,75 @@ func FuzzValue(f *testing.F) {
 		}
 		var s string
 		switch typ {
-		case bytea, stamp, stampTZ, clock, clockTZ, jsonb:
+		case bytea, stamp, stampTZ, clock, clockTZ, jsonb, char:
 			return // strings of another form than the text
 		}
 		if json.Unmarshal(got, &s) == nil && string(got) != "null" && s != string(in) {
 			t.Fatalf("%s: %q became %q", typ.Name, in, s)
+		}
+	})
+}
+
+// FuzzRecord: a change of any values, names, operation and options makes records whose keys and values are JSON
+// that says what was changed, or an error that shows no value.
+func FuzzRecord(f *testing.F) {
+	f.Add(uint(0), "public", "orders", "id", "note", "1", "a", "2", "b")
+	f.Add(uint(0xffff), "", "\x00", "a\"", "a\n", "", "\xff", "NULL", "{}")
+	f.Add(uint(0b1010101010), "s.s", "t", "\u2028", "\\", "1.0", "{\"a\": null}", "1", "\\x00")
+	f.Fuzz(func(t *testing.T, bits uint, schema, name, first, second, a, b, c, d string) {
+		take := func(n uint) uint {
+			got := bits % n
+			bits /= n
+			return got
+		}
+		types := []*event.Type{text, int4, numeric, bytea, hstore, pair, arrayOf(text), stampTZ}
+		op := []event.Op{event.OpInsert, event.OpUpdate, event.OpDelete, event.OpRead}[take(4)]
+		o := Options{Tombstones: take(2) == 0, NumericAsNumber: take(2) == 0, Int8AsString: take(2) == 0}
+		identity := []event.Identity{event.IdentityDefault, event.IdentityFull, event.IdentityNothing}[take(3)]
+		tbl := table(identity, first, key(types[take(8)]), second, types[take(8)])
+		tbl.Schema, tbl.Name = schema, name
+		value := func(s string) event.Value {
+			switch take(5) {
+			case 0:
+				return event.Value{State: event.Null}
+			case 1:
+				return event.Value{State: event.Unchanged}
+			case 2:
+				return event.Value{}
+			}
+			return event.Value{State: event.Text, Bytes: []byte(s)}
+		}
+		ch := &event.Change{Op: op, Table: tbl, Tx: &event.Tx{XID: 7}, Pos: event.Position{Commit: 1, Seq: 2}}
+		if op != event.OpDelete {
+			ch.New = event.Row{value(a), value(b)}
+		}
+		if op == event.OpDelete || op == event.OpUpdate && take(2) == 0 {
+			ch.Old = event.Row{value(c), value(d)}
+		}
+		plan, err := NewPlan(tbl, nil, o)
+		if err != nil {
+			return // names that are no UTF-8
+		}
+		var e Encoder
+		for _, r := range plan.Records(ch) {
+			k, err := e.AppendKey(nil, plan, ch, r)
+			if err != nil {
+				continue
+			}
+			if k != nil && (!json.Valid(k) || !utf8.Valid(k)) {
+				t.Fatalf("the key is not valid: %s", k)
+			}
+			v, err := e.AppendValue(nil, plan, ch, r)
+			if err != nil || !r.HasValue() {
+				continue
+			}
+			var got struct{ Schema, Table, Op, Pos string }
+			if err := json.Unmarshal(v, &got); err != nil || !utf8.Valid(v) {
+				t.Fatalf("%v: %s", err, v)
+			}
+			if got.Schema != schema || got.Table != name || !strings.HasPrefix(got.Pos, ch.Pos.String()) {
+				t.Fatalf("of %q.%q: %s", schema, name, v)
+			}
 		}
 	})
 }
