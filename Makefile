@@ -71,7 +71,7 @@ huge: ## one transaction of 10 GB, with 5 kill -9 within it
 
 faults: ## every nemesis once, every fail point, the commands of an operator, and what must wait for a timeout
 	WALFERRY_LONG=1 WALFERRY_FAILPOINTS=1 WALFERRY_FAULTS='each=1' $(GO) test -count=1 -timeout 30m \
-		-run 'TestFault(02|05|2|4|5)|TestError|TestLag|TestStatus|TestFail|TestSoak|TestOperator|TestIdle|TestApply|TestDoctor|TestCanariesOfVault' ./internal/e2e
+		-run 'TestFault(02|05|1[34]|2|4|5)|TestError|TestMistake|TestLag|TestStatus|TestFail|TestSoak|TestOperator|TestIdle|TestApply|TestDoctor|TestCanariesOfVault' ./internal/e2e
 	WALFERRY_LONG=1 $(GO) test -count=1 -timeout 10m -run TestPlanRoundTrips ./replication
 
 model: ## every order of steps and faults within the larger bounds, some GB of memory

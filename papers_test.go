@@ -127,7 +127,7 @@ func TestFaultsHaveTheirTests(t *testing.T) {
 			code.WriteString(read(t, f))
 		}
 	}
-	named := regexp.MustCompile(`\bTestF\w+`).FindAllString(read(t, "docs/faults.md"), -1)
+	named := regexp.MustCompile(`\bTest[A-Z]\w+`).FindAllString(read(t, "docs/faults.md"), -1)
 	if len(named) < 20 {
 		t.Fatalf("only %d tests are named", len(named))
 	}
@@ -135,6 +135,34 @@ func TestFaultsHaveTheirTests(t *testing.T) {
 		if !strings.Contains(code.String(), "func "+name+"(") {
 			t.Errorf("there is no %s", name)
 		}
+	}
+}
+
+// faultRows is how many faults docs/faults.md counts.
+const faultRows = 58
+
+// TestEveryFaultHasATestOrAReason: each number of docs/faults.md stands in the table, beside a test that carries a
+// number of its own or of its kin, or in the list of what is not run.
+func TestEveryFaultHasATestOrAReason(t *testing.T) {
+	text := read(t, "docs/faults.md")
+	table, reasons, found := strings.Cut(text, "What is not run, and why:")
+	if !found {
+		t.Fatal("there is no list of what is not run")
+	}
+	for n := 1; n <= faultRows; n++ {
+		row := regexp.MustCompile(fmt.Sprintf(`(?m)^\| %d \|.*$`, n)).FindString(table)
+		reason := strings.Contains(reasons, fmt.Sprintf("- **%d, ", n))
+		switch {
+		case row == "" && !reason:
+			t.Errorf("fault %d has neither a test nor a reason", n)
+		case row != "" && reason:
+			t.Errorf("fault %d has a row and a reason for having none", n)
+		case row != "" && !strings.Contains(row, "`TestFault"):
+			t.Errorf("fault %d names no test that can be found by its number: %s", n, row)
+		}
+	}
+	if rows := len(regexp.MustCompile(`(?m)^\| \d+ \|`).FindAllString(table, -1)); rows > faultRows {
+		t.Errorf("%d rows", rows)
 	}
 }
 

@@ -260,9 +260,9 @@ func TestKafkaStoreCreatesItsTopic(t *testing.T) {
 	})
 }
 
-// TestKafkaStoreReadsWhatOthersWrote: foreign keys are passed over, a tombstone is no checkpoint,
+// TestFault55_ReadsWhatOthersWrote: foreign keys are passed over, a tombstone is no checkpoint,
 // and a value that cannot be read is refused with its offset.
-func TestKafkaStoreReadsWhatOthersWrote(t *testing.T) {
+func TestFault55_ReadsWhatOthersWrote(t *testing.T) {
 	onBothBrokers(t, func(t *testing.T, seed, pipeline string) {
 		ctx := t.Context()
 		s := newKafkaStore(t, seed, pipeline)

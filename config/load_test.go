@@ -222,9 +222,9 @@ func TestLoadWithVariables(t *testing.T) {
 	}
 }
 
-// TestProblems compares the whole text of each broken sample with its golden file. The canary in
+// TestFault54_Problems compares the whole text of each broken sample with its golden file. The canary in
 // the environment must not come up, whichever key it was put at.
-func TestProblems(t *testing.T) {
+func TestFault54_Problems(t *testing.T) {
 	noPostgresEnvironment(t)
 	t.Chdir("../testdata/config")
 	names, err := filepath.Glob("bad-*.yaml")

@@ -28,7 +28,7 @@ func TestRecordPositionReadsBack(t *testing.T) {
 	}
 }
 
-func TestPositionsSortAsTheirTexts(t *testing.T) {
+func TestFault57_PositionsSortAsTheirTexts(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	var all []Position
 	for range 1000 {

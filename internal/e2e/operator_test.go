@@ -30,8 +30,14 @@ type operated struct {
 // newOperated returns a pipeline that was started once, and stopped in order behind the row "first".
 func newOperated(t *testing.T, delivery, store string) *operated {
 	t.Helper()
+	return newOperatedIn(t, pgtest.Shared(t).Database(), delivery, store)
+}
+
+// newOperatedIn is newOperated in a database of the test's choice.
+func newOperatedIn(t *testing.T, db *pgtest.DB, delivery, store string) *operated {
+	t.Helper()
 	broker := kafkatest.Shared(t)
-	o := &operated{rig: &rig{t: t, db: pgtest.Shared(t).Database(), broker: broker, name: fmt.Sprintf("op_%08x", rand.Uint32())}}
+	o := &operated{rig: &rig{t: t, db: db, broker: broker, name: fmt.Sprintf("op_%08x", rand.Uint32())}}
 	o.db.Exec("CREATE TABLE marks (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, note text)")
 	o.file = filepath.Join(t.TempDir(), "walferry.yaml")
 	if store == "file" {

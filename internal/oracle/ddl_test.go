@@ -41,7 +41,7 @@ func (s shape) full(columns ...string) shape {
 	return s
 }
 
-func TestDDLBetweenRows(t *testing.T) {
+func TestFault18_DDLBetweenRows(t *testing.T) {
 	onMajors(t, func(t *testing.T, server *pgtest.Server) {
 		for name, test := range ddl {
 			t.Run(name, func(t *testing.T) {

@@ -20,9 +20,9 @@ var large = []sample{
 	{sql: "pair", exprs: []string{`ROW(%d, repeat('composite "', 1000))::pair`}},
 }
 
-// TestLargeValuesUnderEachIdentity is the whole matrix: replica identity × operation × type of a value that is
+// TestFault20_LargeValuesUnderEachIdentity is the whole matrix: replica identity × operation × type of a value that is
 // stored apart (TOASTed).
-func TestLargeValuesUnderEachIdentity(t *testing.T) {
+func TestFault20_LargeValuesUnderEachIdentity(t *testing.T) {
 	onMajors(t, func(t *testing.T, server *pgtest.Server) {
 		r := newRig(t, server.Database())
 		r.exec(made)

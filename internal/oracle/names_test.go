@@ -102,8 +102,8 @@ func TestWidest(t *testing.T) {
 	})
 }
 
-// TestNarrowest: no columns at all, and none that is published.
-func TestNarrowest(t *testing.T) {
+// TestFault22_NoColumns: no columns at all, and none that is published.
+func TestFault22_NoColumns(t *testing.T) {
 	onMajors(t, func(t *testing.T, server *pgtest.Server) {
 		r := newRig(t, server.Database())
 		r.exec("CREATE TABLE nothing (); ALTER TABLE nothing REPLICA IDENTITY FULL")

@@ -22,9 +22,9 @@ const hostile = `
 	ALTER DATABASE %[1]s SET row_security = off;
 	ALTER ROLE postgres IN DATABASE %[1]s SET datestyle = 'German'; ALTER ROLE postgres IN DATABASE %[1]s SET timezone = 'Asia/Kolkata';`
 
-// TestTypes follows every type, alone, in arrays and in composites, through each operation, and
+// TestFault34_Types follows every type, alone, in arrays and in composites, through each operation, and
 // compares with what the server says.
-func TestTypes(t *testing.T) {
+func TestFault34_Types(t *testing.T) {
 	onMajors(t, func(t *testing.T, server *pgtest.Server) {
 		all := samplesFor(server.Major())
 		t.Run("utf8", func(t *testing.T) { testTypes(t, server.Database(), all, func(string) bool { return true }) })

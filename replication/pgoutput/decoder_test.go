@@ -295,7 +295,7 @@ func TestDecodeAllocatesNothing(t *testing.T) {
 
 // What a message announces costs nothing before its bytes are there. The limit is far below what is
 // announced and above what else the process does meanwhile.
-func TestDecodeHostileLengths(t *testing.T) {
+func TestFault35_HostileLengths(t *testing.T) {
 	for _, data := range [][]byte{
 		wire("T", ^uint32(0), byte(0), uint32(7)),
 		wire("M", byte(0), uint64(1), "p\x00", ^uint32(0), "abc"),
