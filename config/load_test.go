@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/spf13/pflag"
 
 	"github.com/walferry/walferry/fault"
@@ -137,7 +138,7 @@ func TestLoadEveryKey(t *testing.T) {
 
 // compare shows where two configurations differ, secrets included.
 func compare(want, got any) string {
-	return cmp.Diff(want, got, cmp.Comparer(func(a, b vault.Secret) bool { return a.Reveal() == b.Reveal() }))
+	return cmp.Diff(want, got, cmp.Comparer(func(a, b vault.Secret) bool { return a.Reveal() == b.Reveal() }), cmpopts.IgnoreUnexported(replication.Config{}))
 }
 
 func TestLoadDefaults(t *testing.T) {
