@@ -14,7 +14,7 @@ SEEDS    ?= 1000
 SEED     ?= 1
 FAULTS   ?= $(if $(HOURS),,kill -9=$(KILLS))
 
-.PHONY: help build test test-full check lint vulncheck fuzz-smoke fuzz secure vault rotation matrix failover faults large huge model soak simulate bench
+.PHONY: help build test test-full check lint alerts vulncheck fuzz-smoke fuzz secure vault rotation matrix failover faults large huge model soak simulate bench
 
 help: ## show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,6 +34,9 @@ lint: ## golangci-lint, with the settings and reasons of .golangci.yml
 	$(TOOL) golangci-lint run ./...
 	$(GO) vet -tags failpoints ./...
 	cd bench && $(GO) vet .
+
+alerts: ## the alert rules, each raised and kept quiet by Prometheus' own engine
+	cd .ci/rules && $(GO) test -count=1 .
 
 vulncheck: ## known vulnerabilities in what is called
 	$(TOOL) govulncheck ./...
