@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -326,6 +327,37 @@ func TestFault58_EndlessBodyEndsTheConnection(t *testing.T) {
 		if sent > 1<<30 {
 			t.Fatalf("took %d bytes of a body", sent)
 		}
+	}
+}
+
+// A thousand clients that ask for everything and read nothing hold a bounded number of connections for a
+// bounded time; behind them the server answers as before, and nothing is left of them.
+func TestFault58_ManyClientsThatReadNothing(t *testing.T) {
+	t.Parallel()
+	r := start(t, monitor.NewRegistry(), everything)
+	before := runtime.NumGoroutine()
+	var conns []net.Conn
+	for range 1000 {
+		conn, err := net.DialTimeout("tcp", strings.TrimPrefix(r.base, "http://"), 5*time.Second)
+		if err != nil {
+			break // the backlog is full, which is a bound as well
+		}
+		defer conn.Close()
+		conns = append(conns, conn)
+		_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
+		_, _ = io.WriteString(conn, strings.Repeat("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", 100))
+	}
+	if len(conns) < 100 {
+		t.Fatalf("only %d clients got through to the listener", len(conns))
+	}
+	if n := runtime.NumGoroutine() - before; n > 400 {
+		t.Errorf("%d goroutines serve %d clients", n, len(conns))
+	}
+	for _, conn := range conns {
+		_ = conn.Close()
+	}
+	if got := r.do(http.MethodGet, "/readyz", nil); got.code != http.StatusServiceUnavailable {
+		t.Errorf("readyz: %d", got.code)
 	}
 }
 

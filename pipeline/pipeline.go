@@ -38,7 +38,7 @@ const (
 	// closeFor is how long each connection gets to close.
 	closeFor = 2 * time.Second
 	// checkTablesEvery is how often the publication is compared with the configured tables.
-	checkTablesEvery = 30 * time.Second
+	checkTablesEvery = 10 * time.Second
 )
 
 // Pipeline moves changes from one source to one sink. Make one with New; Run it once.
@@ -152,6 +152,7 @@ func (p *Pipeline) watchTables(ctx context.Context) error {
 			continue // the stream's own connection tells what is wrong with the server
 		}
 		p.metrics.unpublished(len(missing))
+		p.status.unpublished(missing)
 		if now := fmt.Sprint(missing); now != said && len(missing) > 0 {
 			p.log.Warn("configured tables are not in the publication: their changes are not read", "tables", missing)
 			said = now

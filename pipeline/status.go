@@ -34,6 +34,8 @@ type Status struct {
 	// Handed is the LSN up to which everything that is committed was handed to the sink, or is not for
 	// it. Zero before the checkpoint was claimed for the first time.
 	Handed event.LSN
+	// Unpublished are the configured tables that the publication did not hold when it was looked at last.
+	Unpublished []string
 	// Pending are the records that are sent and not acknowledged.
 	Pending int64
 
@@ -62,6 +64,14 @@ type status struct {
 	since  time.Time
 	code   fault.Code
 	codeAt time.Time
+	// missing is replaced as a whole, never changed.
+	missing []string
+}
+
+func (s *status) unpublished(tables []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.missing = tables
 }
 
 func (s *status) set(to State) {
@@ -88,7 +98,8 @@ func (p *Pipeline) Status() Status {
 	return Status{
 		Handed: handed, wrote: wrote,
 		State: p.status.state, Since: p.status.since,
-		LastError: p.status.code, LastErrorAt: p.status.codeAt,
+		Unpublished: p.status.missing,
+		LastError:   p.status.code, LastErrorAt: p.status.codeAt,
 		Received: p.source.Received(), Durable: p.delivery.durable(), Saved: event.LSN(p.status.saved.Load()),
 		Pending: p.delivery.pending(),
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -42,6 +43,7 @@ func checksOf(w *watched) []monitor.Check {
 		glance("postgres", w.checkPostgres),
 		glance("slot", w.checkSlot),
 		glance("publication", w.checkPublication),
+		glance("tables", w.checkTables),
 		{Name: "kafka", Every: probeEvery, Timeout: probeFor, Late: fault.KafkaUnavailable, Run: w.checkKafka},
 		glance("publishing", func(now time.Time) monitor.Finding { return w.checkPublishing(publishing, now) }),
 		glance("checkpoint", func(now time.Time) monitor.Finding { return w.checkCheckpoint(checkpointing, now) }),
@@ -110,6 +112,20 @@ func (w *watched) checkPublication(time.Time) monitor.Finding {
 		return monitor.Finding{State: monitor.Failing, Code: fault.PublicationMissing}
 	}
 	return monitor.Finding{}
+}
+
+// checkTables looks whether configured tables have left the stream.
+func (w *watched) checkTables(time.Time) monitor.Finding {
+	missing := w.pipeline.Status().Unpublished
+	if len(missing) == 0 {
+		return monitor.Finding{}
+	}
+	const shown = 5
+	detail := "not read: " + strings.Join(missing[:min(shown, len(missing))], ", ")
+	if len(missing) > shown {
+		detail += fmt.Sprintf(" and %d more", len(missing)-shown)
+	}
+	return monitor.Finding{State: monitor.Failing, Code: fault.PublicationLacksTable, Detail: detail}
 }
 
 // checkKafka logs in to the brokers anew: connections that stand say nothing of whether the next one will.

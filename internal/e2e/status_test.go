@@ -200,6 +200,8 @@ func statusNamesTheCause(t *testing.T, pg *pgtest.Server) {
 	r.breaks(t, "failing postgres: postgres_auth", func() { db.Exec("ALTER ROLE " + role + " PASSWORD 'another'") }, func() { db.Exec("ALTER ROLE " + role + " PASSWORD 'right'") })
 	r.breaks(t, "failing publication: publication_missing",
 		func() { db.Exec("DROP PUBLICATION walferry_" + r.name) }, func() { db.Exec("CREATE PUBLICATION walferry_" + r.name + " FOR TABLE marks") })
+	r.breaks(t, "failing tables: publication_lacks_table: not read: public.marks",
+		func() { db.Exec("ALTER PUBLICATION walferry_" + r.name + " SET TABLE others") }, func() { db.Exec("ALTER PUBLICATION walferry_" + r.name + " SET TABLE marks") })
 	r.breaks(t, "failing kafka: kafka_unavailable", broker.Stop, broker.Restart)
 	r.namesAnOpenTransaction(t)
 
