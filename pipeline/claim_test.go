@@ -103,3 +103,39 @@ func TestExactlyOnceACutOffTransactionIsNotCommittedWhileTheServerIsAway(t *test
 		}
 	})
 }
+
+// TestWhatWasFoundIsNoSuccessor has the brokers show, to a read without the claim, the record of the run before
+// though this one has saved since, as they do until a commit is marked. While the slot is busy with its own lost
+// connection the instance goes on waiting.
+func TestWhatWasFoundIsNoSuccessor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{source: newFakeSource(tx{0x100, 0x120, 1}), sink: newFakeSink()}
+		found := checkpoint.Record{Version: 1, Origin: origin, Timeline: 1, Fingerprint: "f1", Instance: "before", Time: time.Now().Add(-time.Hour)}
+		r.store = &fakeStore{record: &found}
+		r.start(t)
+		time.Sleep(time.Second)
+		r.source.hold(true)
+		shown := found
+		r.store.mu.Lock()
+		if len(r.store.saves) == 0 {
+			t.Error("nothing was saved")
+		}
+		ours := r.store.record
+		r.store.record = &shown
+		r.store.mu.Unlock()
+		r.source.breakRun <- fault.New(fault.PostgresUnavailable, "stream", nil, "")
+		time.Sleep(10 * time.Second)
+		select {
+		case err := <-r.ended:
+			t.Fatalf("ended with %v, though nobody else has written", err)
+		default:
+		}
+		r.store.mu.Lock()
+		r.store.record = ours
+		r.store.mu.Unlock()
+		r.source.hold(false)
+		if err := r.finish(); err != nil {
+			t.Error(err)
+		}
+	})
+}

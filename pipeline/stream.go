@@ -115,8 +115,10 @@ func (p *Pipeline) watchSuccessor(ctx context.Context, leave context.CancelCause
 		if rec, err := p.store.Load(ctx); err == nil {
 			p.claim.mu.Lock()
 			err = p.stillOurs(rec)
+			found := p.claim.found
 			p.claim.mu.Unlock()
-			if fault.Is(err, fault.Fenced) {
+			// The brokers answer a save before they show it: what this instance began with is nobody's news.
+			if fault.Is(err, fault.Fenced) && !isSame(rec, &found) {
 				leave(err)
 				return
 			}
@@ -223,7 +225,7 @@ func (p *Pipeline) judge(rec *checkpoint.Record, srv event.Server) error {
 		p.log.Warn("publication or stream options have changed since the last run", "fingerprint", p.fingerprint)
 	}
 	if rec != nil {
-		c.last, split = *rec, rec.Split
+		c.last, c.found, split = *rec, *rec, rec.Split
 		if !rec.Intent { // also one whose save had no answer
 			p.source.Confirm(rec.End)
 		}
@@ -265,6 +267,9 @@ type claim struct {
 	// is taken from it.
 	last checkpoint.Record
 
+	// found is the record that the newest claim found, zero for none.
+	found checkpoint.Record
+
 	// lose ends the connection whose slot the claim rests on.
 	lose context.CancelCauseFunc
 }
@@ -274,7 +279,12 @@ func (c *claim) wrote(rec *checkpoint.Record, run string) bool {
 	if rec == nil {
 		return c.last.Instance == ""
 	}
-	return rec.Instance == run || rec.Instance == c.last.Instance && rec.Time.Equal(c.last.Time)
+	return rec.Instance == run || isSame(rec, &c.last)
+}
+
+// isSame tells whether two records are one and the same save.
+func isSame(a, b *checkpoint.Record) bool {
+	return a.Instance == b.Instance && a.Time.Equal(b.Time)
 }
 
 func (p *Pipeline) judgeOptions() checkpoint.JudgeOptions {

@@ -1,4 +1,4 @@
 package sink
 
 // IsOpaque tells whether the brokers refused to say how far the last transaction was.
-func IsOpaque(t *Transactional) bool { return t.txn.claim.Load().opaque.Load() }
+func IsOpaque(t *Transactional) bool { return t.txn.claim.Load().opaque }

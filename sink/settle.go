@@ -16,22 +16,32 @@ const (
 	settleWithin = 25 * time.Millisecond
 	// settleEvery is the shortest time between two looks.
 	settleEvery = time.Millisecond
+	// silentAtMost is how many commits in a row may wait in vain for any answer. Brokers so far away are through
+	// by the time that the next records reach them.
+	silentAtMost = 3
 )
 
 // settle waits until the transaction that was ended last is complete, or for as long as it is worth it. A
 // cluster that does not say is not asked again under the same claim.
 func (t *Transactional) settle(ctx context.Context, client *kgo.Client, claim *claim) {
-	if claim.opaque.Load() {
+	if claim.opaque {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, settleWithin)
 	defer cancel()
-	began := time.Now()
+	began, answered := time.Now(), false
 	for {
 		done, known := isComplete(ctx, client, claim.id)
-		if !known && ctx.Err() == nil {
-			claim.opaque.Store(true)
+		switch {
+		case known:
+			claim.silent = 0
+		case ctx.Err() == nil:
+			claim.opaque = true
+		case time.Since(began) >= settleWithin && !answered:
+			claim.silent++
+			claim.opaque = claim.silent >= silentAtMost
 		}
+		answered = true
 		if done || !known {
 			return
 		}

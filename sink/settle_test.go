@@ -83,6 +83,34 @@ func TestUnknownStateIsAskedOnce(t *testing.T) {
 	}
 }
 
+// TestSilentCoordinatorIsLeftAlone has brokers that do not answer in time: after some commits they are not
+// asked any more, and commits cost no waiting.
+func TestSilentCoordinatorIsLeftAlone(t *testing.T) {
+	c := kafkatest.StartFake(t)
+	cfg, table := config(t), orders("orders")
+	k := transactional(t, cfg, c.ListenAddrs(), table)
+	var looks atomic.Int32
+	answer := make(chan struct{})
+	c.ControlKey(int16(kmsg.DescribeTransactions), func(kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		looks.Add(1)
+		c.SleepControl(func() { <-answer })
+		return nil, nil, false
+	})
+	for range 6 {
+		if err := commit(t, k, cfg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(answer)
+	if !sink.IsOpaque(k) {
+		t.Error("the brokers are still asked")
+	}
+	if n := looks.Load(); n > 3 {
+		t.Errorf("asked %d times in six commits", n)
+	}
+}
+
 // TestRealBrokerTellsTheState commits on a real broker, where the question must have an answer: without
 // one each transaction would begin with a wait.
 func TestRealBrokerTellsTheState(t *testing.T) {

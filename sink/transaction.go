@@ -48,13 +48,32 @@ type transaction struct {
 type claim struct {
 	id      string // the transactional id
 	failure atomic.Pointer[failure]
-	opaque  atomic.Bool // the brokers do not tell how far a transaction is
+
+	// What follows is Commit's own.
+	producer producer // who began the open transaction
+	silent   int      // how many questions in a row for the end of a transaction had no answer in time
+	opaque   bool     // the brokers do not tell how far a transaction is
+}
+
+// producer is a producer id in its epoch, by which the brokers know the records of one transaction.
+type producer struct {
+	id    int64
+	epoch int16
+}
+
+func producerOf(ctx context.Context, client *kgo.Client) (p producer, err error) {
+	p.id, p.epoch, err = client.ProducerID(ctx)
+	return p, err
 }
 
 type failure struct{ err error }
 
-// errHeld fails a transaction whose end was already given.
-var errHeld = errors.New("the transaction was held twice")
+var (
+	// errHeld fails a transaction whose end was already given.
+	errHeld = errors.New("the transaction was held twice")
+	// errReplaced fails a transaction of which the brokers have dropped the beginning.
+	errReplaced = errors.New("the client has begun another transaction by itself, after the brokers had forgotten its producer")
+)
 
 // fail keeps the first reason why what was written cannot be committed. That this side gives it up is none.
 func (c *claim) fail(err error) {
@@ -92,8 +111,9 @@ func (t *Transactional) Claim(ctx context.Context, transactionalID string) error
 		return err
 	}
 	err = broker.ProbeAgain(ctx, k.client, k.broker)
+	c := &claim{id: transactionalID}
 	if err == nil {
-		_, _, err = k.client.ProducerID(ctx)
+		c.producer, err = producerOf(ctx, k.client)
 	}
 	if err == nil {
 		err = k.client.BeginTransaction()
@@ -102,7 +122,7 @@ func (t *Transactional) Claim(ctx context.Context, transactionalID string) error
 		k.disconnect()
 		return fmt.Errorf("begin a transaction: %w", err)
 	}
-	t.txn.claim.Store(&claim{id: transactionalID})
+	t.txn.claim.Store(c)
 	return nil
 }
 
@@ -145,6 +165,13 @@ func (t *Transactional) Commit(ctx context.Context, record *kgo.Record) (err err
 	if err := claim.err(); err != nil {
 		return err
 	}
+	// Where the brokers have removed what was written last, the client takes a missing number for theirs: it
+	// makes itself known anew, which drops the open transaction, and goes on in another one.
+	if now, err := producerOf(ctx, client); err != nil {
+		return fmt.Errorf("look at the open transaction: %w", err)
+	} else if now != claim.producer {
+		return errReplaced
+	}
 	failpoint.Here(failpoint.Flushed)
 	if err := client.EndTransaction(ctx, kgo.TryCommit); err != nil {
 		return fmt.Errorf("commit: %w", err)
@@ -152,6 +179,9 @@ func (t *Transactional) Commit(ctx context.Context, record *kgo.Record) (err err
 	failpoint.Here(failpoint.CommitAnswered)
 	t.settle(ctx, client, claim)
 	if err := client.BeginTransaction(); err != nil {
+		return fmt.Errorf("begin a transaction: %w", err)
+	}
+	if claim.producer, err = producerOf(ctx, client); err != nil {
 		return fmt.Errorf("begin a transaction: %w", err)
 	}
 	failpoint.Here(failpoint.Begun)

@@ -510,3 +510,48 @@ func TestCloseEndsWithoutTheBrokers(t *testing.T) {
 		})
 	}
 }
+
+// TestATransactionThatTheClientBeganAnewIsNotCommitted has the brokers answer as if they had forgotten the
+// producer and removed its last records. The client then makes itself known anew and sends the same records
+// again; that drops what is in the open transaction, without an error for anybody.
+func TestATransactionThatTheClientBeganAnewIsNotCommitted(t *testing.T) {
+	c := kafkatest.StartFake(t)
+	cfg, table := config(t), orders("orders")
+	k := transactional(t, cfg, c.ListenAddrs(), table)
+	s, a := newStream(), new(ack)
+	write(t, k.Kafka, a, s.insert(table, 1, "dropped"))
+	drain(t, k.Kafka)
+	c.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		return forgotten(req), nil, true
+	})
+	write(t, k.Kafka, a, s.insert(table, 2, "sent again"))
+	drain(t, k.Kafka)
+	if err := commit(t, k, cfg); err == nil {
+		t.Error("committed without the first record")
+	}
+	claim(t, k, cfg)
+	write(t, k.Kafka, a, s.insert(table, 3, "after the claim"))
+	if err := commit(t, k, cfg); err != nil {
+		t.Fatal(err)
+	}
+	if got := committed(t, c.ListenAddrs(), cfg); got != "3 c" {
+		t.Errorf("visible: %s", got)
+	}
+}
+
+// forgotten is the answer of a broker that knows nothing of a producer whose records it has removed.
+func forgotten(req kmsg.Request) kmsg.Response {
+	resp := req.ResponseKind().(*kmsg.ProduceResponse)        //nolint:errcheck // it is of this kind
+	for _, topic := range req.(*kmsg.ProduceRequest).Topics { //nolint:errcheck // called for this key
+		t := kmsg.NewProduceResponseTopic()
+		t.Topic, t.TopicID = topic.Topic, topic.TopicID
+		for _, partition := range topic.Partitions {
+			p := kmsg.NewProduceResponseTopicPartition()
+			p.Partition, p.ErrorCode = partition.Partition, kerr.OutOfOrderSequenceNumber.Code
+			p.BaseOffset, p.LogStartOffset = -1, 1<<20
+			t.Partitions = append(t.Partitions, p)
+		}
+		resp.Topics = append(resp.Topics, t)
+	}
+	return resp
+}
