@@ -91,6 +91,11 @@ func judgeFresh(rec *Record, srv event.Server, opt JudgeOptions) (Decision, erro
 	if err := usable(slot, srv); err != nil {
 		return Decision{}, err
 	}
+	if slot.Confirmed.IsZero() {
+		return Decision{}, fault.New(fault.PostgresUnavailable, judging,
+			fmt.Errorf("the slot %s is being made by process %d", srv.Origin.Slot, slot.PID),
+			"If whoever makes it has ended, the server will notice and remove it. It waits for every transaction to end that was running when it began.")
+	}
 	if rec == nil && !opt.AdoptSlot {
 		return Decision{}, fault.New(fault.SlotUnknown, judging,
 			fmt.Errorf("the slot %s exists (confirmed up to %v), but there is no checkpoint for it", srv.Origin.Slot, slot.Confirmed),

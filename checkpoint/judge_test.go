@@ -63,6 +63,10 @@ func TestJudge(t *testing.T) {
 		{"intent without slot, create off", func(s *situation) { s.rec = intentRecord(); noSlot(s); s.opt.CreateSlot = false }, Decision{}, fault.SlotMissing, nil},
 		{"intent and slot", func(s *situation) { s.rec = intentRecord() }, Decision{End: 1000}, "", nil},
 		{"intent and slot past the server", func(s *situation) { s.rec = intentRecord(); s.srv.Slot.Confirmed = 9000 }, Decision{}, fault.CheckpointAhead, nil},
+		{"intent and a slot that a predecessor's walsender is making", func(s *situation) {
+			s.rec = intentRecord()
+			s.srv.Slot.Confirmed, s.srv.Slot.Active, s.srv.Slot.PID = 0, true, 77
+		}, Decision{}, fault.PostgresUnavailable, []string{"process 77"}},
 		{"intent of another database", func(s *situation) { s.rec = intentRecord(); s.rec.Database = "old" }, Decision{}, fault.CheckpointOrigin, []string{`"old"`, `"shop"`}},
 		{"intent and lost slot", func(s *situation) { s.rec = intentRecord(); s.srv.Slot.WALStatus = "lost" }, Decision{}, fault.SlotLost, nil},
 
