@@ -271,6 +271,9 @@ func (s *KafkaStore) commit(ctx context.Context, record *kgo.Record) error {
 	if err := s.client.ProduceSync(ctx, record).FirstErr(); err != nil {
 		return fmt.Errorf("produce: %w", err)
 	}
+	if err := broker.AwaitProduced(ctx, s.client, record.Topic); err != nil {
+		return err
+	}
 	failpoint.Here(failpoint.CheckpointProduced)
 	if err := s.client.EndTransaction(ctx, kgo.TryCommit); err != nil {
 		return fmt.Errorf("commit: %w", err)

@@ -489,3 +489,23 @@ func TestKafkaStoreWithoutPermission(t *testing.T) {
 		})
 	}
 }
+
+// TestFirstSaveIsCommitted: the client can be answered about its first record before it has noted where that
+// went, and would then take the transaction for an empty one and abort it, without a word.
+func TestFirstSaveIsCommitted(t *testing.T) {
+	for range 8 { // at once, so that goroutines are made to wait where they hardly ever do
+		t.Run("", func(t *testing.T) {
+			t.Parallel()
+			ctx, seed := t.Context(), kafkatest.StartFake(t).ListenAddrs()[0]
+			for end := event.LSN(1); end <= 50 && !t.Failed(); end++ {
+				s := newKafkaStore(t, seed, "shop")
+				_, err := s.Acquire(ctx)
+				noError(t, err)
+				noError(t, s.Save(ctx, recordAt(end)))
+				r, err := s.Load(ctx)
+				wantEnd(t, r, err, end)
+				noError(t, s.Close())
+			}
+		})
+	}
+}

@@ -113,9 +113,13 @@ func (k *Kafka) partition(tp *topic, key []byte) int32 {
 // topic that has grown.
 type preset struct {
 	grown func(topic string, partitions int)
+	first func(topic string) // called at the first record for a topic; nil to call nothing
 }
 
 func (p preset) ForTopic(topic string) kgo.TopicPartitioner {
+	if p.first != nil {
+		p.first(topic)
+	}
 	return &presetTopic{topic: topic, grown: p.grown}
 }
 

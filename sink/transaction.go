@@ -49,6 +49,9 @@ type claim struct {
 	id      string // the transactional id
 	failure atomic.Pointer[failure]
 
+	mu    sync.Mutex
+	begun []string // topics that the client has begun to write to since the last commit
+
 	// What follows is Commit's own.
 	producer producer // who began the open transaction
 	silent   int      // how many questions in a row for the end of a transaction had no answer in time
@@ -90,6 +93,21 @@ func (c *claim) err() error {
 	return nil
 }
 
+// begin notes a topic that nothing was written to before.
+func (c *claim) begin(topic string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.begun = append(c.begun, topic)
+}
+
+// takeBegun returns the topics that were noted since it was called last.
+func (c *claim) takeBegun() (topics []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	topics, c.begun = c.begun, nil
+	return topics
+}
+
 // Transactions makes k write in transactions. It must be called before Open, and each transaction
 // begins with a Claim.
 func (k *Kafka) Transactions() *Transactional {
@@ -102,7 +120,9 @@ func (k *Kafka) Transactions() *Transactional {
 func (t *Transactional) Claim(ctx context.Context, transactionalID string) error {
 	k := t.Kafka
 	k.disconnect()
+	c := &claim{id: transactionalID}
 	err := k.connect(
+		kgo.RecordPartitioner(preset{grown: k.grown, first: c.begin}),
 		kgo.TransactionalID(transactionalID),
 		kgo.TransactionTimeout(transactionTimeout),
 		kgo.DisableClientMetrics(), // closing would wait for them
@@ -111,7 +131,6 @@ func (t *Transactional) Claim(ctx context.Context, transactionalID string) error
 		return err
 	}
 	err = broker.ProbeAgain(ctx, k.client, k.broker)
-	c := &claim{id: transactionalID}
 	if err == nil {
 		c.producer, err = producerOf(ctx, k.client)
 	}
@@ -164,6 +183,11 @@ func (t *Transactional) Commit(ctx context.Context, record *kgo.Record) (err err
 	}
 	if err := claim.err(); err != nil {
 		return err
+	}
+	for _, topic := range claim.takeBegun() {
+		if err := broker.AwaitProduced(ctx, client, topic); err != nil {
+			return err
+		}
 	}
 	// Where the brokers have removed what was written last, the client takes a missing number for theirs: it
 	// makes itself known anew, which drops the open transaction, and goes on in another one.
