@@ -24,7 +24,7 @@ build: ## bin/walferry, static
 
 test: ## vet and all tests under the race detector
 	$(GO) vet ./...
-	$(GO) test -race -timeout 10m ./...
+	$(GO) test -race -p 4 -timeout 10m ./... # most of it waits for servers
 	$(GO) test ./internal/model # all of it: it has no goroutines, and would be ten times slower
 	$(GO) test -tags synctests -run TestSimulation ./cmd/walferry
 

@@ -94,7 +94,9 @@ func (a *atLeastOnce) finish(ctx context.Context, delivered bool) error {
 	err := p.sink.Drain(drain)
 	var partial event.Position
 	if err == nil {
+		p.claim.mu.Lock() // the first claim, which sets the cursor, may be on its way
 		partial = p.cursor.partial()
+		p.claim.mu.Unlock()
 	}
 	select {
 	case <-a.tracker.Wake():

@@ -87,7 +87,8 @@ func (p *Pipeline) session(ctx, work context.Context, log *slog.Logger, streamin
 // one has gone on meanwhile: then it has been replaced, and ends. Nothing else tells, not even that the
 // brokers have shut it out: they do that to a transaction that was open for too long as well, and what holds the slot
 // may be this instance's own connection of before, which the server has not given up yet. Without the
-// slot it writes nothing, so that one whose successor has not written yet does no harm by waiting.
+// slot it begins no save, so that one whose successor has not written yet does no harm by waiting; a save
+// that was begun before is refused or overwritten by the successor's claim.
 func (p *Pipeline) start(ctx context.Context) (event.Server, error) {
 	ctx, leave := context.WithCancelCause(ctx)
 	var watching sync.WaitGroup
