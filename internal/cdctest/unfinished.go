@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // Unfinished says what keeps a read_committed consumer from the end of the pipeline's topics: each partition
@@ -55,5 +56,39 @@ func Unfinished(ctx context.Context, admin *kadm.Client, pipeline string) string
 	transactions.Each(func(tx kadm.DescribedTransaction) {
 		fmt.Fprintf(&out, "%s: %s, producer %d epoch %d, partitions left %v\n", tx.TxnID, tx.State, tx.ProducerID, tx.ProducerEpoch, tx.Topics)
 	})
+	return out.String()
+}
+
+// History lists what is in partition 0 of a topic, to the end as it is now: offset, producer, and whether it is
+// a record or the marker of a commit or an abort. It shows no row, and is for the report of a test that has failed.
+func History(ctx context.Context, seed, topic string) string {
+	var out strings.Builder
+	client, err := kgo.NewClient(kgo.SeedBrokers(seed), kgo.KeepControlRecords(), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{
+		topic: {0: kgo.NewOffset().AtStart()},
+	}))
+	if err != nil {
+		return err.Error()
+	}
+	defer client.Close()
+	ends, err := kadm.NewClient(client).ListEndOffsets(ctx, topic)
+	if err != nil {
+		return fmt.Sprintf("list end offsets: %v", err)
+	}
+	end, _ := ends.Lookup(topic, 0)
+	for next := int64(0); next < end.Offset; {
+		fetches := client.PollFetches(ctx)
+		if err := fetches.Err(); err != nil {
+			return out.String() + err.Error()
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			what := "record"
+			if r.Attrs.IsControl() {
+				what = fmt.Sprintf("marker, key %x", r.Key) // version, then 0 for an abort and 1 for a commit
+			}
+			fmt.Fprintf(&out, "%s[0] offset %d: producer %d epoch %d, %s, %s\n", topic, r.Offset, r.ProducerID, r.ProducerEpoch,
+				r.Timestamp.Format("15:04:05.000"), what)
+			next = r.Offset + 1
+		})
+	}
 	return out.String()
 }

@@ -132,7 +132,10 @@ func (r *rig) reportUnfinished() {
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	r.t.Logf("what the brokers say:\n%s", cdctest.Unfinished(ctx, kadm.NewClient(client), r.name))
+	if held := cdctest.Unfinished(ctx, kadm.NewClient(client), r.name); strings.Contains(held, "has been in a transaction") {
+		held += cdctest.History(ctx, r.broker.Addr(), "_walferry."+r.name+".checkpoint")
+		r.t.Logf("what the brokers say:\n%s\nand have logged:\n%s", held, r.broker.Server.LogTail())
+	}
 }
 
 // run says how walferry is to be started.
@@ -151,8 +154,9 @@ func (r *rig) processOf(binary string, args ...string) *cdctest.Process {
 	p := cdctest.NewProcess(filepath.Join(r.t.TempDir(), "walferry.log"), binary, args...)
 	r.t.Cleanup(func() {
 		if r.t.Failed() {
-			out := p.Output()
-			r.t.Logf("end of what walferry said:\n%s", out[max(0, len(out)-32768):])
+			said, stacks, _ := strings.Cut(p.Output(), "SIGQUIT: quit")
+			r.t.Logf("end of what walferry said:\n%s", said[max(0, len(said)-16384):])
+			r.t.Logf("its goroutines, if they were asked for:\n%s", stacks[:min(len(stacks), 65536)])
 		}
 	})
 	return p

@@ -92,8 +92,10 @@ func (s *Server) properties() map[string]string {
 	}
 }
 
-// logging sends warnings to the standard output, which is the server's log file.
+// logging sends warnings, and what becomes of transactions, to the standard output, which is the server's log file.
 const logging = `rootLogger.level = WARN
+logger.transactions.name = kafka.coordinator.transaction
+logger.transactions.level = INFO
 rootLogger.appenderRef.out.ref = out
 appender.out.type = Console
 appender.out.name = out
