@@ -51,7 +51,8 @@ type KafkaStore struct {
 	// connected tells that the settings have worked.
 	connected bool
 	// ours are the instances whose record may be the newest as long as nobody else has written
-	// since the first claim: the one that was there, and the one that saves here.
+	// since the first claim: the one that was there, and the one that saves here. It is nil before the first
+	// claim, and after an intent: that is no claim on the stream, which whoever takes the slot goes on with.
 	ours map[string]bool
 	// before is the instance of the record that the last claim found, "" for none.
 	before string
@@ -205,7 +206,13 @@ func (s *KafkaStore) Save(ctx context.Context, r Record) error {
 	if err != nil {
 		return err
 	}
-	return s.write(ctx, r.Instance, value)
+	err = s.write(ctx, r.Instance, value)
+	if err == nil && r.Intent {
+		s.mu.Lock()
+		s.ours = nil
+		s.mu.Unlock()
+	}
+	return err
 }
 
 // Forget removes the record, by a tombstone; the topic stays. It needs Acquire, and its errors are
@@ -219,6 +226,9 @@ func (s *KafkaStore) write(ctx context.Context, instance string, value []byte) (
 	if !s.claimed {
 		// Also after a save that went well just when its context ended: Acquire tells.
 		return fault.New(fault.KafkaUnavailable, "save the checkpoint", errors.New("the claim on it was given up"), "")
+	}
+	if s.ours == nil {
+		s.ours = make(map[string]bool)
 	}
 	s.ours[instance] = true // even if the save fails, it may have been written
 	record := &kgo.Record{Topic: Topic(s.pipeline), Key: []byte(s.pipeline), Value: value}
@@ -271,7 +281,7 @@ func (s *KafkaStore) commit(ctx context.Context, record *kgo.Record) error {
 	if err := s.client.ProduceSync(ctx, record).FirstErr(); err != nil {
 		return fmt.Errorf("produce: %w", err)
 	}
-	if err := broker.AwaitProduced(ctx, s.client, record.Topic); err != nil {
+	if err := broker.AwaitProduced(ctx, s.client, record.Topic, 1); err != nil {
 		return err
 	}
 	failpoint.Here(failpoint.CheckpointProduced)

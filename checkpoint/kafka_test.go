@@ -490,6 +490,31 @@ func TestKafkaStoreWithoutPermission(t *testing.T) {
 	}
 }
 
+// TestIntentIsNoClaim: who has saved an intent and then had to wait for the slot takes over from the one who had it.
+func TestIntentIsNoClaim(t *testing.T) {
+	onBothBrokers(t, func(t *testing.T, seed, pipeline string) {
+		ctx := t.Context()
+		first, second := newKafkaStore(t, seed, pipeline), newKafkaStore(t, seed, pipeline)
+		_, err := first.Acquire(ctx)
+		noError(t, err)
+		intent := recordAt(0)
+		intent.Intent, intent.Instance = true, "first"
+		noError(t, first.Save(ctx, intent))
+		_, err = second.Acquire(ctx)
+		noError(t, err)
+		r := recordAt(10)
+		r.Instance = "second"
+		noError(t, second.Save(ctx, r))
+		got, err := first.Acquire(ctx)
+		wantEnd(t, got, err, 10)
+		r = recordAt(20)
+		r.Instance = "first"
+		noError(t, first.Save(ctx, r))
+		_, err = second.Acquire(ctx)
+		wantCode(t, err, fault.Fenced)
+	})
+}
+
 // TestFirstSaveIsCommitted: the client can be answered about its first record before it has noted where that
 // went, and would then take the transaction for an empty one and abort it, without a word.
 func TestFirstSaveIsCommitted(t *testing.T) {

@@ -113,19 +113,16 @@ func (k *Kafka) partition(tp *topic, key []byte) int32 {
 // topic that has grown.
 type preset struct {
 	grown func(topic string, partitions int)
-	first func(topic string) // called at the first record for a topic; nil to call nothing
+	first func(topic string, partitions int) // called at the first record for a topic; nil to call nothing
 }
 
 func (p preset) ForTopic(topic string) kgo.TopicPartitioner {
-	if p.first != nil {
-		p.first(topic)
-	}
-	return &presetTopic{topic: topic, grown: p.grown}
+	return &presetTopic{preset: p, topic: topic}
 }
 
 type presetTopic struct {
+	preset
 	topic string
-	grown func(topic string, partitions int)
 	seen  int
 }
 
@@ -133,6 +130,9 @@ type presetTopic struct {
 func (*presetTopic) RequiresConsistency(*kgo.Record) bool { return true }
 
 func (p *presetTopic) Partition(r *kgo.Record, n int) int {
+	if p.seen == 0 && p.first != nil {
+		p.first(p.topic, n)
+	}
 	if n != p.seen {
 		p.seen = n
 		p.grown(p.topic, n)

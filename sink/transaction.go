@@ -50,7 +50,7 @@ type claim struct {
 	failure atomic.Pointer[failure]
 
 	mu    sync.Mutex
-	begun []string // topics that the client has begun to write to since the last commit
+	begun map[string]int // topics that the client has begun to write to since the last commit, with their partitions
 
 	// What follows is Commit's own.
 	producer producer // who began the open transaction
@@ -94,17 +94,21 @@ func (c *claim) err() error {
 }
 
 // begin notes a topic that nothing was written to before.
-func (c *claim) begin(topic string) {
+func (c *claim) begin(topic string, partitions int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.begun = append(c.begun, topic)
+	c.begun[topic] = partitions
 }
 
 // takeBegun returns the topics that were noted since it was called last.
-func (c *claim) takeBegun() (topics []string) {
+func (c *claim) takeBegun() map[string]int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	topics, c.begun = c.begun, nil
+	if len(c.begun) == 0 {
+		return nil
+	}
+	topics := c.begun
+	c.begun = make(map[string]int)
 	return topics
 }
 
@@ -120,7 +124,7 @@ func (k *Kafka) Transactions() *Transactional {
 func (t *Transactional) Claim(ctx context.Context, transactionalID string) error {
 	k := t.Kafka
 	k.disconnect()
-	c := &claim{id: transactionalID}
+	c := &claim{id: transactionalID, begun: make(map[string]int)}
 	err := k.connect(
 		kgo.RecordPartitioner(preset{grown: k.grown, first: c.begin}),
 		kgo.TransactionalID(transactionalID),
@@ -184,8 +188,8 @@ func (t *Transactional) Commit(ctx context.Context, record *kgo.Record) (err err
 	if err := claim.err(); err != nil {
 		return err
 	}
-	for _, topic := range claim.takeBegun() {
-		if err := broker.AwaitProduced(ctx, client, topic); err != nil {
+	for topic, partitions := range claim.takeBegun() {
+		if err := broker.AwaitProduced(ctx, client, topic, partitions); err != nil {
 			return err
 		}
 	}
