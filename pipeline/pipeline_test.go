@@ -130,6 +130,33 @@ func TestAStopInMidTransactionIsResumedThere(t *testing.T) {
 	})
 }
 
+// TestAnIdlePositionKeepsThePartOfATransaction: nothing new comes for long in the middle of a transaction of which a
+// part was published by the process before. A kill then must not repeat that part, nor a stop.
+func TestAnIdlePositionKeepsThePartOfATransaction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		partial := pos(0x200, 2)
+		r := &rig{source: newFakeSource(tx{0x200, 0x220, 3})}
+		r.source.stallAfter = 2 // the rest never comes
+		r.store = &fakeStore{record: &checkpoint.Record{
+			Version: 1, Origin: origin, Timeline: 1, End: 0x120, Partial: partial, Split: 4, Fingerprint: "f1", Instance: "before",
+		}}
+		r.start(t)
+		time.Sleep(30 * time.Second)
+		if got := r.store.stored(); got.End != 0x120 || got.Partial != partial || got.Split != 4 {
+			t.Errorf("while it waited it stored %+v", got)
+		}
+		if err := r.finish(); err != nil {
+			t.Fatal(err)
+		}
+		if got := r.store.stored(); got.End != 0x120 || got.Partial != partial || got.Split != 4 {
+			t.Errorf("at the stop it stored %+v", got)
+		}
+		if got := r.sink.positions(); len(got) > 0 {
+			t.Errorf("written again: %v", got)
+		}
+	})
+}
+
 func TestATransactionThatCommitsAtTheCheckpointIsPublished(t *testing.T) {
 	// A keepalive was confirmed while a transaction was open that then committed exactly there.
 	synctest.Test(t, func(t *testing.T) {

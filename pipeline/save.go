@@ -149,10 +149,16 @@ func (a *atLeastOnce) advance(ctx context.Context, partial event.Position) (bool
 	if !c.held {
 		return false, nil
 	}
+	if partial.IsZero() && end == c.last.End {
+		partial = c.last.Partial // nothing was finished since
+	}
 	if !c.last.Intent && end == c.last.End && partial == c.last.Partial {
 		return true, nil
 	}
 	r := p.record(end, partial)
+	if partial == c.last.Partial {
+		r.Split = c.last.Split
+	}
 	if err := p.store.Save(ctx, r); err != nil {
 		c.held = false
 		if ctx.Err() != nil { // the time for a stop is up: finish says what is left behind

@@ -57,8 +57,10 @@ func (p *Pipeline) isClaimed() bool {
 
 // session holds one connection: it takes the slot, claims the checkpoint, and publishes until the
 // connection is lost or ctx ends, when it returns nil. Once work has ended it publishes no more.
-func (p *Pipeline) session(ctx, work context.Context, log *slog.Logger, streaming func()) error {
-	srv, err := p.start(ctx)
+func (p *Pipeline) session(ctx, work context.Context, log *slog.Logger, healed func()) error {
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	srv, err := p.start(ctx, &watching, healed)
 	if err != nil {
 		return err
 	}
@@ -72,12 +74,12 @@ func (p *Pipeline) session(ctx, work context.Context, log *slog.Logger, streamin
 	group.Go(func() error {
 		return p.keepClaim(groupCtx, log, srv, lose, func() {
 			close(claimed)
-			streaming()
+			healed()
 			log.Info("streaming", "server", srv.Version, "timeline", srv.Timeline, "confirmed", srv.Slot.Confirmed)
 		})
 	})
 	err = group.Wait()
-	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
+	if cause := context.Cause(ctx); err == nil && cause != context.Canceled { //nolint:errorlint // that very value: what it is wrapped in is why the session was given up
 		err = cause // another writer has shut this one out
 	}
 	return err
@@ -89,18 +91,20 @@ func (p *Pipeline) session(ctx, work context.Context, log *slog.Logger, streamin
 // may be this instance's own connection of before, which the server has not given up yet. Without the
 // slot it begins no save, so that one whose successor has not written yet does no harm by waiting; a save
 // that was begun before is refused or overwritten by the successor's claim.
-func (p *Pipeline) start(ctx context.Context) (event.Server, error) {
+//
+// answered is called when the server has, and the slot is held by somebody. The looking, in watching, may end
+// later: a save that hangs keeps it, and must not keep the new connection from being read.
+func (p *Pipeline) start(ctx context.Context, watching *sync.WaitGroup, answered func()) (event.Server, error) {
 	ctx, leave := context.WithCancelCause(ctx)
-	var watching sync.WaitGroup
 	srv, err := p.source.Start(ctx, func() {
 		p.status.set(Standby)
+		answered()
 		if p.isClaimed() {
 			watching.Go(func() { p.watchSuccessor(ctx, leave) }) // ends with ctx, below
 		}
 	})
 	replaced := context.Cause(ctx)
 	leave(nil)
-	watching.Wait()
 	if err != nil && fault.Is(replaced, fault.Fenced) {
 		return srv, replaced
 	}

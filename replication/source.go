@@ -244,7 +244,7 @@ func (s *Source) Confirm(lsn event.LSN) {
 // Close hangs up what the catalog holds. Run has ended by then.
 func (s *Source) Close() { s.catalog.close() }
 
-// Received returns the highest LSN that the server has named on the newest connection.
+// Received returns the highest LSN that the server has named on the newest connection that named one.
 func (s *Source) Received() event.LSN { return event.LSN(s.received.Load()) }
 
 // Next returns the next event; see pipeline.Source. An error that is retryable (the catalog could
