@@ -157,6 +157,23 @@ func TestAnIdlePositionKeepsThePartOfATransaction(t *testing.T) {
 	})
 }
 
+// TestAnIntentIsReplacedBeforeAnythingIsStreamed: once it streams, a slot that is gone must not be made again.
+func TestAnIntentIsReplacedBeforeAnythingIsStreamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{source: newFakeSource()}
+		r.source.slot.Confirmed = 0x100
+		r.store = &fakeStore{record: &checkpoint.Record{Version: 1, Intent: true, Origin: origin, Timeline: 1, Fingerprint: "f1"}}
+		r.start(t)
+		time.Sleep(100 * time.Millisecond)
+		if got, confirmed := r.store.stored(), r.source.slot.Confirmed; got.Intent || got.End != confirmed {
+			t.Errorf("stored %+v, the slot is at %v", got, confirmed)
+		}
+		if err := r.finish(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 func TestATransactionThatCommitsAtTheCheckpointIsPublished(t *testing.T) {
 	// A keepalive was confirmed while a transaction was open that then committed exactly there.
 	synctest.Test(t, func(t *testing.T) {

@@ -204,6 +204,16 @@ func (p *Pipeline) acquire(ctx context.Context, judge func(*checkpoint.Record) e
 	if err := judge(rec); err != nil {
 		return err
 	}
+	if c.last.Intent {
+		// From here on a slot that is gone is a gap: an intent would have it made again.
+		r := p.record(c.last.End, c.last.Partial)
+		if err := p.store.Save(ctx, r); fault.Is(err, fault.Fenced) {
+			return shutOut(err)
+		} else if err != nil {
+			return err
+		}
+		p.saved(r)
+	}
 	c.held, c.lose = true, lose
 	return nil
 }
