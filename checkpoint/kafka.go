@@ -61,9 +61,9 @@ type KafkaStore struct {
 // Producer writes checkpoint records inside of transactions that hold more than them: the events
 // that the record covers. The store calls one method at a time.
 type Producer interface {
-	// Claim shuts out every other producer of the pipeline's transactional id, which it is told, and
-	// begins a transaction. Whatever was not committed is given up.
-	Claim(ctx context.Context, transactionalID string) error
+	// Claim shuts out every other producer of the pipeline's transactional id, which it is told with the topic of
+	// the checkpoint, and begins a transaction. Whatever was not committed is given up.
+	Claim(ctx context.Context, transactionalID, topic string) error
 	// Commit adds the record to the transaction, commits it and begins the next one. After an error
 	// it is not known whether it was committed; go on with Claim.
 	Commit(ctx context.Context, record *kgo.Record) error
@@ -160,10 +160,40 @@ func (s *KafkaStore) claim(ctx context.Context) (*Record, error) {
 // fence shuts out the producers that had the transactional id before.
 func (s *KafkaStore) fence(ctx context.Context) error {
 	if s.producer != nil {
-		return s.producer.Claim(ctx, TransactionalID(s.pipeline))
+		return s.producer.Claim(ctx, TransactionalID(s.pipeline), Topic(s.pipeline))
 	}
-	_, _, err := s.client.ProducerID(ctx)
-	return err
+	before, err := broker.AskVerdict(ctx, s.client, TransactionalID(s.pipeline))
+	if err != nil {
+		return err
+	}
+	for range broker.ClaimTries {
+		if ended, err := s.fenceOnce(ctx, before); err != nil || !ended {
+			return err
+		}
+		s.discard()
+		if err := s.connect(ctx, (*KafkaStore).createTopic); err != nil {
+			return err
+		}
+	}
+	return errors.New("the brokers leave transactions open")
+}
+
+// fenceOnce claims with the client as it is, and ends what brokers have left open as they had decided before. It
+// returns whether there was any: then the client can produce nothing any more.
+func (s *KafkaStore) fenceOnce(ctx context.Context, before broker.Verdict) (bool, error) {
+	id, epoch, err := s.client.ProducerID(ctx)
+	if err != nil {
+		return false, err
+	}
+	open, err := broker.FindForgotten(ctx, s.client, id, []string{Topic(s.pipeline)})
+	if err != nil || open == nil {
+		return false, err
+	}
+	commit, err := open.End(ctx, s.client, TransactionalID(s.pipeline), broker.Producer{ID: id, Epoch: epoch}, before)
+	if err == nil {
+		s.log.Warn("the brokers had left a save open after a crash: ended it as they had decided", "topic", Topic(s.pipeline), "committed", commit)
+	}
+	return err == nil, err
 }
 
 // notSucceeded looks, before claiming again, whether another instance has taken over meanwhile. A

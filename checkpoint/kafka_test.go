@@ -515,6 +515,24 @@ func TestIntentIsNoClaim(t *testing.T) {
 	})
 }
 
+// TestForgottenSaveIsEnded: what a coordinator has left open in the topic is ended as it had decided, and does not
+// keep the claim from being read.
+func TestForgottenSaveIsEnded(t *testing.T) {
+	t.Parallel()
+	b := kafkatest.Start(t, kafkaserver.Options{Settings: kafkatest.Unverified()})
+	for _, commit := range []bool{true, false} {
+		pipeline := fmt.Sprintf("p%08x", rand.Uint32())
+		savedBy(t, b.Addr(), pipeline, "one")
+		b.LeaveOpen(TransactionalID(pipeline), Topic(pipeline), commit) // its record has another key, and is no checkpoint
+		next := newKafkaStore(t, b.Addr(), pipeline)
+		r, err := next.Acquire(t.Context())
+		wantEnd(t, r, err, 10)
+		noError(t, next.Save(t.Context(), recordAt(20)))
+		r, err = next.Load(t.Context())
+		wantEnd(t, r, err, 20)
+	}
+}
+
 // TestFirstSaveIsCommitted: the client can be answered about its first record before it has noted where that
 // went, and would then take the transaction for an empty one and abort it, without a word.
 func TestFirstSaveIsCommitted(t *testing.T) {

@@ -53,19 +53,13 @@ type claim struct {
 	begun map[string]int // topics that the client has begun to write to since the last commit, with their partitions
 
 	// What follows is Commit's own.
-	producer producer // who began the open transaction
-	silent   int      // how many questions in a row for the end of a transaction had no answer in time
-	opaque   bool     // the brokers do not tell how far a transaction is
+	producer broker.Producer // who began the open transaction
+	silent   int             // how many questions in a row for the end of a transaction had no answer in time
+	opaque   bool            // the brokers do not tell how far a transaction is
 }
 
-// producer is a producer id in its epoch, by which the brokers know the records of one transaction.
-type producer struct {
-	id    int64
-	epoch int16
-}
-
-func producerOf(ctx context.Context, client *kgo.Client) (p producer, err error) {
-	p.id, p.epoch, err = client.ProducerID(ctx)
+func producerOf(ctx context.Context, client *kgo.Client) (p broker.Producer, err error) {
+	p.ID, p.Epoch, err = client.ProducerID(ctx)
 	return p, err
 }
 
@@ -120,8 +114,36 @@ func (k *Kafka) Transactions() *Transactional {
 }
 
 // Claim shuts out every other producer with the transactional id, gives up what was written and not
-// committed, and begins a transaction. It is not called while Write or Commit runs.
-func (t *Transactional) Claim(ctx context.Context, transactionalID string) error {
+// committed, and begins a transaction. topic is the one of the checkpoint. What brokers have left open after a crash is ended
+// as they had decided. It is not called while Write or Commit runs.
+func (t *Transactional) Claim(ctx context.Context, transactionalID, topic string) error {
+	var before *broker.Verdict
+	for range broker.ClaimTries {
+		c, err := t.fence(ctx, transactionalID, &before)
+		ended := false
+		if err == nil {
+			ended, err = t.endForgotten(ctx, c, *before, topic)
+		}
+		if err == nil && ended {
+			continue
+		}
+		if err == nil {
+			err = t.client.BeginTransaction()
+		}
+		if err != nil {
+			t.disconnect()
+			return fmt.Errorf("begin a transaction: %w", err)
+		}
+		t.txn.claim.Store(c)
+		return nil
+	}
+	t.disconnect()
+	return fault.New(fault.KafkaUnavailable, "begin a transaction", errors.New("the brokers leave transactions open"), "")
+}
+
+// fence makes a producer that shuts out every other one. before is set the first time to what the brokers knew of the
+// newest transaction until then.
+func (t *Transactional) fence(ctx context.Context, transactionalID string, before **broker.Verdict) (*claim, error) {
 	k := t.Kafka
 	k.disconnect()
 	c := &claim{id: transactionalID, begun: make(map[string]int)}
@@ -132,21 +154,20 @@ func (t *Transactional) Claim(ctx context.Context, transactionalID string) error
 		kgo.DisableClientMetrics(), // closing would wait for them
 	)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	err = broker.ProbeAgain(ctx, k.client, k.broker)
-	if err == nil {
-		c.producer, err = producerOf(ctx, k.client)
+	if err := broker.ProbeAgain(ctx, k.client, k.broker); err != nil {
+		return nil, err
 	}
-	if err == nil {
-		err = k.client.BeginTransaction()
+	if *before == nil {
+		v, err := broker.AskVerdict(ctx, k.client, transactionalID)
+		if err != nil {
+			return nil, err
+		}
+		*before = &v
 	}
-	if err != nil {
-		k.disconnect()
-		return fmt.Errorf("begin a transaction: %w", err)
-	}
-	t.txn.claim.Store(c)
-	return nil
+	c.producer, err = producerOf(ctx, k.client)
+	return c, err
 }
 
 // Hold ends what the next commit covers: records written from now on are staged until it is done. A second

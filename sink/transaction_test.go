@@ -37,7 +37,7 @@ func transactional(t *testing.T, cfg sink.Config, seeds []string, table *event.T
 
 func claim(t *testing.T, k *sink.Transactional, cfg sink.Config) {
 	t.Helper()
-	if err := k.Claim(within(t), "walferry."+cfg.Pipeline); err != nil {
+	if err := k.Claim(within(t), "walferry."+cfg.Pipeline, cfg.Pipeline+".public.orders"); err != nil {
 		t.Fatal(err)
 	}
 }

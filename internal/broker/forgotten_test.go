@@ -1,0 +1,27 @@
+package broker
+
+import "testing"
+
+func TestVerdict(t *testing.T) {
+	open := Producer{ID: 7, Epoch: 5}
+	for _, c := range []struct {
+		verdict       Verdict
+		commit, known bool
+	}{
+		{Verdict{"Ongoing", Producer{7, 5}}, false, true},  // the claim has given it up
+		{Verdict{"Ongoing", Producer{7, 6}}, false, false}, // a later one
+		{Verdict{"PrepareCommit", Producer{7, 6}}, true, true},
+		{Verdict{"CompleteCommit", Producer{7, 6}}, true, true},
+		{Verdict{"CompleteCommit", Producer{7, 7}}, false, false}, // a later one
+		{Verdict{"CompleteCommit", Producer{8, 6}}, false, false}, // another producer
+		{Verdict{"PrepareAbort", Producer{7, 6}}, false, true},
+		{Verdict{"CompleteAbort", Producer{7, 6}}, false, true},
+		{Verdict{"Empty", Producer{7, 6}}, false, false}, // claimed since
+		{Verdict{}, false, false},
+	} {
+		commit, known := c.verdict.of(open)
+		if known != c.known || known && commit != c.commit {
+			t.Errorf("%+v: commit %v, known %v", c.verdict, commit, known)
+		}
+	}
+}

@@ -1,0 +1,33 @@
+package sink
+
+import (
+	"context"
+
+	"github.com/walferry/walferry/internal/broker"
+)
+
+// written returns every topic that records of a transaction may be in. topic is the one of the checkpoint.
+func (k *Kafka) written(topic string) []string {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	names := []string{topic}
+	for name := range k.topics {
+		names = append(names, name)
+	}
+	return names
+}
+
+// endForgotten ends what brokers have left open as they had decided, and returns whether there was any. Then the
+// claim is to be made again.
+func (t *Transactional) endForgotten(ctx context.Context, c *claim, before broker.Verdict, topic string) (bool, error) {
+	open, err := broker.FindForgotten(ctx, t.client, c.producer.ID, t.written(topic))
+	if err != nil || open == nil {
+		return false, err
+	}
+	commit, err := open.End(ctx, t.client, c.id, c.producer, before)
+	if err == nil {
+		t.log.Warn("the brokers had left a transaction open after a crash: ended it as they had decided",
+			"transactional_id", c.id, "committed", commit, "partitions", open.Partitions)
+	}
+	return err == nil, err
+}
