@@ -56,6 +56,8 @@ type KafkaStore struct {
 	ours map[string]bool
 	// before is the instance of the record that the last claim found, "" for none.
 	before string
+	// verdicts is what claims have learned of the transactions before them since one came through.
+	verdicts broker.Verdicts
 }
 
 // Producer writes checkpoint records inside of transactions that hold more than them: the events
@@ -162,13 +164,12 @@ func (s *KafkaStore) fence(ctx context.Context) error {
 	if s.producer != nil {
 		return s.producer.Claim(ctx, TransactionalID(s.pipeline), Topic(s.pipeline))
 	}
-	before, err := broker.AskVerdict(ctx, s.client, TransactionalID(s.pipeline))
-	if err != nil {
-		return err
-	}
 	for range broker.ClaimTries {
-		if ended, err := s.fenceOnce(ctx, before); err != nil || !ended {
+		if ended, err := s.fenceOnce(ctx); err != nil {
 			return err
+		} else if !ended {
+			s.verdicts = nil
+			return nil
 		}
 		s.discard()
 		if err := s.connect(ctx, (*KafkaStore).createTopic); err != nil {
@@ -180,7 +181,10 @@ func (s *KafkaStore) fence(ctx context.Context) error {
 
 // fenceOnce claims with the client as it is, and ends what brokers have left open as they had decided before. It
 // returns whether there was any: then the client can produce nothing any more.
-func (s *KafkaStore) fenceOnce(ctx context.Context, before broker.Verdict) (bool, error) {
+func (s *KafkaStore) fenceOnce(ctx context.Context) (bool, error) {
+	if err := s.verdicts.Ask(ctx, s.client, TransactionalID(s.pipeline)); err != nil {
+		return false, err
+	}
 	id, epoch, err := s.client.ProducerID(ctx)
 	if err != nil {
 		return false, err
@@ -189,7 +193,7 @@ func (s *KafkaStore) fenceOnce(ctx context.Context, before broker.Verdict) (bool
 	if err != nil || open == nil {
 		return false, err
 	}
-	commit, err := open.End(ctx, s.client, TransactionalID(s.pipeline), broker.Producer{ID: id, Epoch: epoch}, before)
+	commit, err := open.End(ctx, s.client, TransactionalID(s.pipeline), broker.Producer{ID: id, Epoch: epoch}, s.verdicts)
 	if err == nil {
 		s.log.Warn("the brokers had left a save open after a crash: ended it as they had decided", "topic", Topic(s.pipeline), "committed", commit)
 	}

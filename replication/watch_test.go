@@ -75,7 +75,7 @@ func TestWatchSeesTheServer(t *testing.T) {
 			}
 			db.Exec("CREATE PUBLICATION walferry_shop FOR TABLE t")
 			db.Exec("SELECT pg_create_logical_replication_slot($1, 'pgoutput')", cfg.Slot.Name)
-			o = w.until("slot and publication", func(o Observation) bool { return o.Slot != nil && o.Published })
+			o = w.until("slot and publication", func(o Observation) bool { return o.Slot != nil && !o.Slot.Active && o.Published }) // while it is being made it is active
 			s := o.Slot
 			if s.Active || s.Plugin != "pgoutput" || s.Database != db.Name || s.WALStatus != "reserved" || s.SafeWAL != nil ||
 				s.Restart == 0 || s.Confirmed < s.Restart || o.End < s.Confirmed || s.InactiveSince.IsZero() != (major < 17) {

@@ -1,16 +1,22 @@
 package sink_test
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/walferry/walferry/fault"
+	"github.com/walferry/walferry/internal/broker"
 	"github.com/walferry/walferry/internal/kafkaserver"
 	"github.com/walferry/walferry/internal/kafkatest"
+	"github.com/walferry/walferry/sink"
 )
 
 // TestForgottenTransactionIsEnded: a coordinator that took a transaction for complete has left it open in a
@@ -41,6 +47,34 @@ func TestForgottenTransactionIsEnded(t *testing.T) {
 			}
 		})
 	}
+	t.Run("known from a claim that failed", func(t *testing.T) {
+		cfg, table := config(t), orders("orders")
+		id, topic := "walferry."+cfg.Pipeline, cfg.Pipeline+".public.orders"
+		k := transactional(t, cfg, []string{b.Addr()}, table)
+		b.LeaveOpen(id, topic, true)
+		ctx, cancel := context.WithCancel(within(t))
+		sink.ClaimWith(k, onClaimed(cancel), func() { // it dies before it looks
+			if err := k.Claim(ctx, id, topic); !errors.Is(err, context.Canceled) {
+				t.Errorf("the first claim says %v", err)
+			}
+		})
+		claim(t, k, cfg)
+		if got := committedValues(t, b.Addr(), topic); !slices.Equal(got, []string{"forgotten"}) {
+			t.Errorf("visible after the second claim: %q", got)
+		}
+	})
+	t.Run("in a topic of an earlier run", func(t *testing.T) {
+		cfg, topic := config(t), b.Topic("earlier", 1)
+		k := transactional(t, cfg, []string{b.Addr()}, orders("orders"))
+		if _, err := k.Open(within(t), nil, map[string]int32{topic: 1}); err != nil {
+			t.Fatal(err)
+		}
+		b.LeaveOpen("walferry."+cfg.Pipeline, topic, true)
+		claim(t, k, cfg)
+		if got := committedValues(t, b.Addr(), topic); !slices.Equal(got, []string{"forgotten"}) {
+			t.Errorf("visible after the claim: %q", got)
+		}
+	})
 	t.Run("nobody knows", func(t *testing.T) {
 		cfg, table := config(t), orders("orders")
 		id, topic := "walferry."+cfg.Pipeline, cfg.Pipeline+".public.orders"
@@ -84,4 +118,43 @@ func committedValues(t *testing.T, addr, topic string) []string {
 		})
 	}
 	return values
+}
+
+// onClaimed is called once the coordinator has answered a claim.
+type onClaimed func()
+
+func (f onClaimed) OnBrokerE2E(_ kgo.BrokerMetadata, key int16, e2e kgo.BrokerE2E) {
+	if key == int16(kmsg.InitProducerID) && e2e.Err() == nil {
+		f()
+	}
+}
+
+// TestClaimDecidesWhatIsOpen: what another producer has open is aborted, and it cannot commit it any more: what the
+// claim goes by afterwards holds for good.
+func TestClaimDecidesWhatIsOpen(t *testing.T) {
+	b := kafkatest.Start(t, kafkaserver.Options{})
+	cfg, topic := config(t), b.Topic("open", 1)
+	id := "walferry." + cfg.Pipeline
+	zombie := b.Client(kgo.TransactionalID(id))
+	if err := zombie.BeginTransaction(); err != nil {
+		t.Fatal(err)
+	}
+	if err := zombie.ProduceSync(within(t), &kgo.Record{Topic: topic, Value: []byte("open")}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	p := broker.Producer{}
+	p.ID, p.Epoch, _ = zombie.ProducerID(within(t))
+	var learned broker.Verdicts
+	if err := learned.Ask(within(t), b.Client(), id); err != nil {
+		t.Fatal(err)
+	}
+	if len(learned) != 1 || !strings.HasSuffix(learned[0].State, "Abort") || learned[0].Producer != (broker.Producer{ID: p.ID, Epoch: p.Epoch + 1}) {
+		t.Errorf("learned %+v of %+v", learned, p)
+	}
+	if err := zombie.EndTransaction(within(t), kgo.TryCommit); !errors.Is(err, kerr.InvalidTxnState) {
+		t.Errorf("the commit after that says %v", err)
+	}
+	if got := committedValues(t, b.Addr(), topic); len(got) != 0 {
+		t.Errorf("visible: %q", got)
+	}
 }

@@ -63,9 +63,10 @@ type Kafka struct {
 	hash           kgo.TopicPartitioner
 	hashed         kgo.Record // the argument of hash
 
-	mu     sync.RWMutex // guards topics and counts
-	topics map[string]*topic
-	counts map[string]int32 // partitions of topics; another map each time, because others keep it
+	mu      sync.RWMutex // guards topics, counts and earlier
+	topics  map[string]*topic
+	counts  map[string]int32 // partitions of topics; another map each time, because others keep it
+	earlier map[string]int32 // as counts, of an earlier run
 
 	describeOnce sync.Once
 	closeOnce    sync.Once

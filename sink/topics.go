@@ -274,10 +274,11 @@ func (k *Kafka) describe(ctx context.Context, uses []use) map[string]topicConfig
 	return configs
 }
 
-// compare refuses topics that have another number of partitions than an earlier run saw.
+// compare notes what an earlier run wrote to, and refuses topics that have another number of partitions than it saw.
 func (k *Kafka) compare(want map[string]int32) error {
-	k.mu.RLock()
-	defer k.mu.RUnlock()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.earlier = want
 	for _, name := range slices.Sorted(maps.Keys(want)) {
 		tp := k.topics[name]
 		if tp == nil || tp.partitions == want[name] || name == k.cfg.DeadLetterTopic {

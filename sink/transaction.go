@@ -28,6 +28,8 @@ const transactionTimeout = 60 * time.Second
 type Transactional struct {
 	*Kafka
 	txn *transaction
+	// verdicts is what calls of Claim have learned of the transactions before them since one succeeded.
+	verdicts broker.Verdicts
 }
 
 // abortWithin bounds the abort of what a stop leaves open. The brokers do it by themselves, later.
@@ -117,12 +119,11 @@ func (k *Kafka) Transactions() *Transactional {
 // committed, and begins a transaction. topic is the one of the checkpoint. What brokers have left open after a crash is ended
 // as they had decided. It is not called while Write or Commit runs.
 func (t *Transactional) Claim(ctx context.Context, transactionalID, topic string) error {
-	var before *broker.Verdict
 	for range broker.ClaimTries {
-		c, err := t.fence(ctx, transactionalID, &before)
+		c, err := t.fence(ctx, transactionalID)
 		ended := false
 		if err == nil {
-			ended, err = t.endForgotten(ctx, c, *before, topic)
+			ended, err = t.endForgotten(ctx, c, topic)
 		}
 		if err == nil && ended {
 			continue
@@ -135,15 +136,15 @@ func (t *Transactional) Claim(ctx context.Context, transactionalID, topic string
 			return fmt.Errorf("begin a transaction: %w", err)
 		}
 		t.txn.claim.Store(c)
+		t.verdicts = nil
 		return nil
 	}
 	t.disconnect()
 	return fault.New(fault.KafkaUnavailable, "begin a transaction", errors.New("the brokers leave transactions open"), "")
 }
 
-// fence makes a producer that shuts out every other one. before is set the first time to what the brokers knew of the
-// newest transaction until then.
-func (t *Transactional) fence(ctx context.Context, transactionalID string, before **broker.Verdict) (*claim, error) {
+// fence makes a producer that shuts out every other one, after it has learned what became of the newest transaction.
+func (t *Transactional) fence(ctx context.Context, transactionalID string) (*claim, error) {
 	k := t.Kafka
 	k.disconnect()
 	c := &claim{id: transactionalID, begun: make(map[string]int)}
@@ -159,12 +160,8 @@ func (t *Transactional) fence(ctx context.Context, transactionalID string, befor
 	if err := broker.ProbeAgain(ctx, k.client, k.broker); err != nil {
 		return nil, err
 	}
-	if *before == nil {
-		v, err := broker.AskVerdict(ctx, k.client, transactionalID)
-		if err != nil {
-			return nil, err
-		}
-		*before = &v
+	if err := t.verdicts.Ask(ctx, k.client, transactionalID); err != nil {
+		return nil, err
 	}
 	c.producer, err = producerOf(ctx, k.client)
 	return c, err

@@ -26,6 +26,8 @@ const (
 	ownEpochs = 2
 	// askAgain is the pause before a coordinator that is not ready is asked again.
 	askAgain = 50 * time.Millisecond
+	// decideTries is how often an open transaction is aborted in vain before that is left to the claim.
+	decideTries = 10
 )
 
 // Producer is a producer id in its epoch, by which the brokers know the records of one transaction.
@@ -36,42 +38,72 @@ type Producer struct {
 
 // Verdict is what the coordinator knows of the newest transaction of a transactional id.
 type Verdict struct {
-	State string // as Kafka names it, "" where the id is not known, or is not for us to know
+	State string // as Kafka names it
 	Producer
 }
 
-// AskVerdict asks the coordinator, on brokers where the answer tells something: see ownEpochs. It waits for one that is
-// just coming up.
-func AskVerdict(ctx context.Context, client *kgo.Client, transactionalID string) (Verdict, error) {
+// Verdicts is what was learned about a transactional id, the oldest first. What was decided stays so: whoever fails to
+// claim keeps it for the next try, by which time the coordinator itself knows nothing but that failed claim.
+type Verdicts []Verdict
+
+// Ask asks the coordinator and adds what it says, on brokers where that tells something: see ownEpochs. A transaction
+// that is open is aborted first. Its owner may be about to commit it, and only one of the two comes through, so that
+// what the coordinator says afterwards holds for good. It waits for one that is just coming up.
+func (vs *Verdicts) Ask(ctx context.Context, client *kgo.Client, transactionalID string) error {
 	const asking = "ask for the newest transaction"
-	admin := kadm.NewClient(client)
-	if own, err := hasOwnEpochs(ctx, admin); err != nil || !own {
-		return Verdict{}, err
+	if own, err := hasOwnEpochs(ctx, client); err != nil || !own {
+		return err
 	}
-	for {
-		described, err := admin.DescribeTransactions(ctx, transactionalID)
-		if err == nil {
-			var tx kadm.DescribedTransaction
-			if tx, err = described.On(transactionalID, nil); err == nil {
-				err = tx.Err
+	for tries := 0; ; {
+		v, err := describeNewest(ctx, client, transactionalID)
+		if err == nil && v.State == "Ongoing" {
+			err = endTransaction(ctx, client, transactionalID, v.Producer, false)
+		} else if err == nil {
+			if len(*vs) == 0 || (*vs)[len(*vs)-1] != v {
+				*vs = append(*vs, v)
 			}
-			if err == nil {
-				return Verdict{tx.State, Producer{tx.ProducerID, tx.ProducerEpoch}}, nil
-			}
+			return nil
 		}
 		kafka := new(kerr.Error)
-		if !errors.As(err, &kafka) {
-			return Verdict{}, fmt.Errorf("%s: %w", asking, err)
-		}
-		if !kafka.Retriable {
-			return Verdict{}, nil
+		switch {
+		case err == nil, errors.Is(err, kerr.InvalidProducerEpoch), errors.Is(err, kerr.ProducerFenced), errors.Is(err, kerr.InvalidTxnState):
+			// It is decided by now, by us or by its owner.
+			if tries++; tries > decideTries {
+				return nil
+			}
+		case !errors.As(err, &kafka):
+			return fmt.Errorf("%s: %w", asking, err)
+		case !kafka.Retriable:
+			return nil // not for us to know
 		}
 		select {
 		case <-time.After(askAgain):
 		case <-ctx.Done():
-			return Verdict{}, fmt.Errorf("%s: %w (last: %w)", asking, ctx.Err(), err)
+			return fmt.Errorf("%s: %w", asking, errors.Join(ctx.Err(), err))
 		}
 	}
+}
+
+func describeNewest(ctx context.Context, client *kgo.Client, transactionalID string) (Verdict, error) {
+	described, err := kadm.NewClient(client).DescribeTransactions(ctx, transactionalID)
+	if err != nil {
+		return Verdict{}, err
+	}
+	tx, err := described.On(transactionalID, nil)
+	if err == nil {
+		err = tx.Err
+	}
+	return Verdict{tx.State, Producer{tx.ProducerID, tx.ProducerEpoch}}, err
+}
+
+// of returns whether the transaction of a producer was decided to be committed, if that is known.
+func (vs Verdicts) of(p Producer) (commit, known bool) {
+	for _, v := range vs {
+		if commit, known = v.of(p); known {
+			break
+		}
+	}
+	return commit, known
 }
 
 // of returns whether the transaction of a producer was decided to be committed, if that is known. The end of a
@@ -81,7 +113,7 @@ func (v Verdict) of(p Producer) (commit, known bool) {
 		return false, false
 	}
 	switch v.State {
-	case "Ongoing", "PrepareEpochFence": // the claim gave it up
+	case "PrepareEpochFence": // an earlier claim is giving it up
 		return false, v.Epoch == p.Epoch
 	case "PrepareCommit", "CompleteCommit":
 		return true, v.Epoch == p.Epoch+1
@@ -105,10 +137,10 @@ type Forgotten struct {
 // to read the topics.
 func FindForgotten(ctx context.Context, client *kgo.Client, id int64, topics []string) (*Forgotten, error) {
 	const looking = "look for open transactions"
-	admin := kadm.NewClient(client)
-	if own, err := hasOwnEpochs(ctx, admin); err != nil || !own {
+	if own, err := hasOwnEpochs(ctx, client); err != nil || !own {
 		return nil, err
 	}
+	admin := kadm.NewClient(client)
 	listed, err := admin.ListTopics(ctx, topics...)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", looking, err)
@@ -140,28 +172,29 @@ func FindForgotten(ctx context.Context, client *kgo.Client, id int64, topics []s
 	return found, nil
 }
 
-// hasOwnEpochs tells whether each transaction has an epoch of its own.
-func hasOwnEpochs(ctx context.Context, admin *kadm.Client) (bool, error) {
-	versions, err := admin.ApiVersions(ctx)
+// hasOwnEpochs tells whether each transaction has an epoch of its own. Any broker knows that of the whole cluster.
+func hasOwnEpochs(ctx context.Context, client *kgo.Client) (bool, error) {
+	req := kmsg.NewPtrApiVersionsRequest()
+	req.ClientSoftwareName, req.ClientSoftwareVersion = "walferry", "1" // required, as words and dots
+	resp, err := req.RequestWith(ctx, client)
+	if err == nil {
+		err = kerr.ErrorForCode(resp.ErrorCode)
+	}
 	if err != nil {
 		return false, fmt.Errorf("ask for the features of the brokers: %w", err)
 	}
-	has := false
-	versions.Each(func(v kadm.BrokerApiVersions) {
-		if v.Err != nil {
-			return
+	for _, feature := range resp.FinalizedFeatures {
+		if feature.Name == "transaction.version" {
+			return feature.MaxVersionLevel >= ownEpochs, nil
 		}
-		for _, feature := range v.Raw().FinalizedFeatures {
-			has = has || (feature.Name == "transaction.version" && feature.MaxVersionLevel >= ownEpochs)
-		}
-	})
-	return has, nil
+	}
+	return false, nil
 }
 
 // End ends it in a transaction of the producer that has claimed the transactional id, as the coordinator had decided
 // before that claim, and returns whether that was to commit it. Afterwards the client must produce nothing: the
 // id is to be claimed anew. Where nobody knows any more what was decided it is a *fault.Error.
-func (f *Forgotten) End(ctx context.Context, client *kgo.Client, transactionalID string, now Producer, before Verdict) (commit bool, err error) {
+func (f *Forgotten) End(ctx context.Context, client *kgo.Client, transactionalID string, now Producer, before Verdicts) (commit bool, err error) {
 	const ending = "end a transaction that the brokers have left open"
 	commit, known := before.of(f.producer)
 	if !known || f.several {
@@ -172,16 +205,20 @@ func (f *Forgotten) End(ctx context.Context, client *kgo.Client, transactionalID
 	if err := f.join(ctx, client, transactionalID, now); err != nil {
 		return false, fmt.Errorf("%s: %w", ending, err)
 	}
-	end := kmsg.NewPtrEndTxnRequest()
-	end.TransactionalID, end.ProducerID, end.ProducerEpoch, end.Commit = transactionalID, now.ID, now.Epoch, commit
-	ended, err := end.RequestWith(ctx, client)
-	if err == nil {
-		err = kerr.ErrorForCode(ended.ErrorCode)
-	}
-	if err != nil {
+	if err := endTransaction(ctx, client, transactionalID, now, commit); err != nil {
 		return false, fmt.Errorf("%s: %w", ending, err)
 	}
 	return commit, nil
+}
+
+func endTransaction(ctx context.Context, client *kgo.Client, transactionalID string, p Producer, commit bool) error {
+	end := kmsg.NewPtrEndTxnRequest()
+	end.TransactionalID, end.ProducerID, end.ProducerEpoch, end.Commit = transactionalID, p.ID, p.Epoch, commit
+	ended, err := end.RequestWith(ctx, client)
+	if err != nil {
+		return err
+	}
+	return kerr.ErrorForCode(ended.ErrorCode)
 }
 
 // join begins a transaction of which the partitions are part. It writes nothing into them.

@@ -8,8 +8,8 @@ func TestVerdict(t *testing.T) {
 		verdict       Verdict
 		commit, known bool
 	}{
-		{Verdict{"Ongoing", Producer{7, 5}}, false, true},  // the claim has given it up
-		{Verdict{"Ongoing", Producer{7, 6}}, false, false}, // a later one
+		{Verdict{"PrepareEpochFence", Producer{7, 5}}, false, true},  // an earlier claim is giving it up
+		{Verdict{"PrepareEpochFence", Producer{7, 6}}, false, false}, // a later one
 		{Verdict{"PrepareCommit", Producer{7, 6}}, true, true},
 		{Verdict{"CompleteCommit", Producer{7, 6}}, true, true},
 		{Verdict{"CompleteCommit", Producer{7, 7}}, false, false}, // a later one
@@ -19,7 +19,8 @@ func TestVerdict(t *testing.T) {
 		{Verdict{"Empty", Producer{7, 6}}, false, false}, // claimed since
 		{Verdict{}, false, false},
 	} {
-		commit, known := c.verdict.of(open)
+		later := Verdicts{c.verdict, {"Empty", Producer{7, 9}}} // a claim that failed
+		commit, known := later.of(open)
 		if known != c.known || known && commit != c.commit {
 			t.Errorf("%+v: commit %v, known %v", c.verdict, commit, known)
 		}

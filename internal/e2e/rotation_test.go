@@ -45,6 +45,7 @@ func TestFault49_DynamicRoleDropped(t *testing.T) {
 		v.started()
 		v.load()
 		v.said(v.walferry, "code=credential_rotated") // it goes on over another connection before the lease ends
+		v.eventually("it streams over that one", func(context.Context) bool { return strings.Count(v.walferry.Output(), "msg=streaming") > 1 })
 		v.vault.Write("sys/leases/revoke-prefix/database/creds/cdc", nil)
 		v.said(v.walferry, "trying again: stream")
 		v.streaming()
