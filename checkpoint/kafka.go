@@ -168,7 +168,7 @@ func (s *KafkaStore) fence(ctx context.Context) error {
 		if ended, err := s.fenceOnce(ctx); err != nil {
 			return err
 		} else if !ended {
-			s.verdicts = nil
+			s.verdicts = broker.Verdicts{}
 			return nil
 		}
 		s.discard()
@@ -193,7 +193,7 @@ func (s *KafkaStore) fenceOnce(ctx context.Context) (bool, error) {
 	if err != nil || open == nil {
 		return false, err
 	}
-	commit, err := open.End(ctx, s.client, TransactionalID(s.pipeline), broker.Producer{ID: id, Epoch: epoch}, s.verdicts)
+	commit, err := open.End(ctx, s.client, TransactionalID(s.pipeline), broker.Producer{ID: id, Epoch: epoch}, &s.verdicts)
 	if err == nil {
 		s.log.Warn("the brokers had left a save open after a crash: ended it as they had decided", "topic", Topic(s.pipeline), "committed", commit)
 	}

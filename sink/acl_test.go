@@ -29,15 +29,7 @@ func TestFault44_ACLs(t *testing.T) {
 			Operations(ops...).ResourcePatternType(kadm.ACLPatternLiteral)
 	}
 	var log logs
-	secure := broker.Config{
-		Seeds: []string{b.SASLAddr()}, ClientID: "walferry-test",
-		TLS: broker.TLSConfig{Enabled: true, CAFile: b.CAFile()},
-		SASL: broker.SASLConfig{
-			Mechanism: "scram-sha-512", Username: kafkaserver.Username,
-			Password: vault.Credential{Text: vault.NewSecret(kafkaserver.Password)},
-		},
-	}
-	k, err := sink.New(cfg, secure, encode.DefaultOptions(), slog.New(slog.NewTextHandler(&log, nil)), nil)
+	k, err := sink.New(cfg, secured(b), encode.DefaultOptions(), slog.New(slog.NewTextHandler(&log, nil)), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,5 +74,38 @@ func TestFault44_ACLs(t *testing.T) {
 		if strings.Contains(log.String()+err.Error()+fault.Of(err).Hint, secret) {
 			t.Error("a secret in log or error")
 		}
+	}
+}
+
+func secured(b *kafkatest.Broker) broker.Config {
+	return broker.Config{
+		Seeds: []string{b.SASLAddr()}, ClientID: "walferry-test",
+		TLS: broker.TLSConfig{Enabled: true, CAFile: b.CAFile()},
+		SASL: broker.SASLConfig{
+			Mechanism: "scram-sha-512", Username: kafkaserver.Username,
+			Password: vault.Credential{Text: vault.NewSecret(kafkaserver.Password)},
+		},
+	}
+}
+
+// TestClaimWithoutTheRightToRead: who may only write cannot look for what brokers have left open, and goes on without.
+func TestClaimWithoutTheRightToRead(t *testing.T) {
+	t.Parallel()
+	b := kafkatest.Start(t, kafkaserver.Options{ACLs: true})
+	cfg, table := config(t), orders("orders")
+	user := kadm.NewACLs().Allow("User:" + kafkaserver.Username).AllowHosts("*").ResourcePatternType(kadm.ACLPatternPrefixed)
+	b.Allow(user.Topics(cfg.Pipeline).TransactionalIDs("walferry."+cfg.Pipeline).Operations(kadm.OpWrite, kadm.OpDescribe, kadm.OpCreate))
+	base, err := sink.New(cfg, secured(b), encode.DefaultOptions(), slog.New(slog.DiscardHandler), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := base.Transactions()
+	t.Cleanup(k.Close)
+	if _, err := k.Open(within(t), []*event.Table{table}, nil); err != nil {
+		t.Fatal(err)
+	}
+	claim(t, k, cfg)
+	if err := commit(t, k, cfg); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -30,7 +30,7 @@ func (t *Transactional) endForgotten(ctx context.Context, c *claim, topic string
 	if err != nil || open == nil {
 		return false, err
 	}
-	commit, err := open.End(ctx, t.client, c.id, c.producer, t.verdicts)
+	commit, err := open.End(ctx, t.client, c.id, c.producer, &t.verdicts)
 	if err == nil {
 		t.log.Warn("the brokers had left a transaction open after a crash: ended it as they had decided",
 			"transactional_id", c.id, "committed", commit, "partitions", open.Partitions)

@@ -136,7 +136,7 @@ func (t *Transactional) Claim(ctx context.Context, transactionalID, topic string
 			return fmt.Errorf("begin a transaction: %w", err)
 		}
 		t.txn.claim.Store(c)
-		t.verdicts = nil
+		t.verdicts = broker.Verdicts{}
 		return nil
 	}
 	t.disconnect()

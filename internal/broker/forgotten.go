@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -42,9 +44,15 @@ type Verdict struct {
 	Producer
 }
 
-// Verdicts is what was learned about a transactional id, the oldest first. What was decided stays so: whoever fails to
+// Verdicts is what was learned about the transactions of a transactional id. What was decided stays so: whoever fails to
 // claim keeps it for the next try, by which time the coordinator itself knows nothing but that failed claim.
-type Verdicts []Verdict
+type Verdicts struct {
+	decided []Verdict // the oldest first
+	ending  struct {  // what End was about to do last
+		by     Producer
+		commit bool
+	}
+}
 
 // Ask asks the coordinator and adds what it says, on brokers where that tells something: see ownEpochs. A transaction
 // that is open is aborted first. Its owner may be about to commit it, and only one of the two comes through, so that
@@ -57,10 +65,12 @@ func (vs *Verdicts) Ask(ctx context.Context, client *kgo.Client, transactionalID
 	for tries := 0; ; {
 		v, err := describeNewest(ctx, client, transactionalID)
 		if err == nil && v.State == "Ongoing" {
-			err = endTransaction(ctx, client, transactionalID, v.Producer, false)
+			// One of an End that did not come through has its decision already.
+			commit := vs.ending.commit && vs.ending.by == v.Producer
+			err = endTransaction(ctx, client, transactionalID, v.Producer, commit)
 		} else if err == nil {
-			if len(*vs) == 0 || (*vs)[len(*vs)-1] != v {
-				*vs = append(*vs, v)
+			if v.State != "Empty" {
+				vs.decided = append(vs.decided, v)
 			}
 			return nil
 		}
@@ -96,9 +106,9 @@ func describeNewest(ctx context.Context, client *kgo.Client, transactionalID str
 	return Verdict{tx.State, Producer{tx.ProducerID, tx.ProducerEpoch}}, err
 }
 
-// of returns whether the transaction of a producer was decided to be committed, if that is known.
-func (vs Verdicts) of(p Producer) (commit, known bool) {
-	for _, v := range vs {
+// Of returns whether the transaction of a producer was decided to be committed, if that is known.
+func (vs *Verdicts) Of(p Producer) (commit, known bool) {
+	for _, v := range vs.decided {
 		if commit, known = v.of(p); known {
 			break
 		}
@@ -133,43 +143,59 @@ type Forgotten struct {
 }
 
 // FindForgotten looks into topics for a transaction that is open under a producer id of which the coordinator says that
-// it has none. It returns nil where there is none, or where the brokers do not let it look, which takes the right
-// to read the topics.
+// it has none. It returns nil where there is none. Topics that the brokers do not let it look into, which takes the right to
+// read them, are left out.
 func FindForgotten(ctx context.Context, client *kgo.Client, id int64, topics []string) (*Forgotten, error) {
 	const looking = "look for open transactions"
 	if own, err := hasOwnEpochs(ctx, client); err != nil || !own {
 		return nil, err
 	}
-	admin := kadm.NewClient(client)
-	listed, err := admin.ListTopics(ctx, topics...)
+	listed, err := kadm.NewClient(client).ListTopics(ctx, topics...)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", looking, err)
 	}
-	described, err := admin.DescribeProducers(ctx, listed.TopicsSet())
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", looking, err)
+	ask := kmsg.NewPtrDescribeProducersRequest()
+	for topic, partitions := range listed.TopicsSet() {
+		t := kmsg.NewDescribeProducersRequestTopic()
+		t.Topic, t.Partitions = topic, slices.Collect(maps.Keys(partitions))
+		ask.Topics = append(ask.Topics, t)
 	}
-	var found *Forgotten
-	described.EachPartition(func(p kadm.DescribedProducersPartition) {
-		if kafka := new(kerr.Error); errors.As(p.Err, &kafka) && kafka.Retriable {
-			err = fmt.Errorf("%s in %s, partition %d: %w", looking, p.Topic, p.Partition, p.Err)
+	found := &Forgotten{topics: make(kadm.TopicsSet)}
+	for _, shard := range client.RequestSharded(ctx, ask) {
+		resp, ok := shard.Resp.(*kmsg.DescribeProducersResponse)
+		if shard.Err != nil || !ok {
+			return nil, fmt.Errorf("%s: %w", looking, shard.Err)
 		}
-		for _, open := range p.ActiveProducers {
-			if open.ProducerID != id || open.CurrentTxnStartOffset < 0 {
-				continue
+		for _, t := range resp.Topics {
+			for _, p := range t.Partitions {
+				if err := found.look(id, t.Topic, p); err != nil {
+					return nil, fmt.Errorf("%s in %s, partition %d: %w", looking, t.Topic, p.Partition, err)
+				}
 			}
-			if found == nil {
-				found = &Forgotten{producer: Producer{id, open.ProducerEpoch}, topics: make(kadm.TopicsSet)}
-			}
-			found.several = found.several || found.producer.Epoch != open.ProducerEpoch
-			found.topics.Add(p.Topic, p.Partition)
-			found.Partitions++
 		}
-	})
-	if err != nil {
-		return nil, err
+	}
+	if found.Partitions == 0 {
+		return nil, nil
 	}
 	return found, nil
+}
+
+// look adds a partition in which a transaction of the producer id is open.
+func (f *Forgotten) look(id int64, topic string, p kmsg.DescribeProducersResponseTopicPartition) error {
+	if err := kerr.ErrorForCode(p.ErrorCode); kerr.IsRetriable(err) {
+		return err // what it has may be seen later
+	}
+	for _, open := range p.ActiveProducers {
+		if open.ProducerID != id || open.CurrentTxnStartOffset < 0 {
+			continue
+		}
+		producer := Producer{id, int16(open.ProducerEpoch)} //nolint:gosec // an int32 in this answer only
+		f.several = f.several || f.Partitions > 0 && f.producer != producer
+		f.producer = producer
+		f.topics.Add(topic, p.Partition)
+		f.Partitions++
+	}
+	return nil
 }
 
 // hasOwnEpochs tells whether each transaction has an epoch of its own. Any broker knows that of the whole cluster.
@@ -194,14 +220,15 @@ func hasOwnEpochs(ctx context.Context, client *kgo.Client) (bool, error) {
 // End ends it in a transaction of the producer that has claimed the transactional id, as the coordinator had decided
 // before that claim, and returns whether that was to commit it. Afterwards the client must produce nothing: the
 // id is to be claimed anew. Where nobody knows any more what was decided it is a *fault.Error.
-func (f *Forgotten) End(ctx context.Context, client *kgo.Client, transactionalID string, now Producer, before Verdicts) (commit bool, err error) {
+func (f *Forgotten) End(ctx context.Context, client *kgo.Client, transactionalID string, now Producer, before *Verdicts) (commit bool, err error) {
 	const ending = "end a transaction that the brokers have left open"
-	commit, known := before.of(f.producer)
+	commit, known := before.Of(f.producer)
 	if !known || f.several {
 		return false, fault.New(fault.KafkaUnavailable, ending,
 			fmt.Errorf("it is open in %d partitions, and whether it was committed is not known any more", f.Partitions),
-			"kafka-transactions.sh find-hanging names the partitions, and abort ends it there. Where a consumer has seen a part of it, that part comes again.")
+			"kafka-transactions.sh find-hanging names the partitions, and abort ends it there. With the checkpoint's topic among them all of it comes again. Without that compare the tables of these topics with what consumers have: if it was committed, its rows there are given up.")
 	}
+	before.ending.by, before.ending.commit = now, commit
 	if err := f.join(ctx, client, transactionalID, now); err != nil {
 		return false, fmt.Errorf("%s: %w", ending, err)
 	}

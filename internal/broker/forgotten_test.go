@@ -19,8 +19,8 @@ func TestVerdict(t *testing.T) {
 		{Verdict{"Empty", Producer{7, 6}}, false, false}, // claimed since
 		{Verdict{}, false, false},
 	} {
-		later := Verdicts{c.verdict, {"Empty", Producer{7, 9}}} // a claim that failed
-		commit, known := later.of(open)
+		later := Verdicts{decided: []Verdict{c.verdict, {"CompleteAbort", Producer{7, 9}}}} // of a claim that failed
+		commit, known := later.Of(open)
 		if known != c.known || known && commit != c.commit {
 			t.Errorf("%+v: commit %v, known %v", c.verdict, commit, known)
 		}
