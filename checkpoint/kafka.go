@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -182,6 +184,7 @@ func (s *KafkaStore) fence(ctx context.Context) error {
 // fenceOnce claims with the client as it is, and ends what brokers have left open as they had decided before. It
 // returns whether there was any: then the client can produce nothing any more.
 func (s *KafkaStore) fenceOnce(ctx context.Context) (bool, error) {
+	topics := s.written(ctx)
 	if err := s.verdicts.Ask(ctx, s.client, TransactionalID(s.pipeline)); err != nil {
 		return false, err
 	}
@@ -189,15 +192,26 @@ func (s *KafkaStore) fenceOnce(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	open, err := broker.FindForgotten(ctx, s.client, id, []string{Topic(s.pipeline)})
+	open, err := broker.FindForgotten(ctx, s.client, id, topics)
 	if err != nil || open == nil {
 		return false, err
 	}
 	commit, err := open.End(ctx, s.client, TransactionalID(s.pipeline), broker.Producer{ID: id, Epoch: epoch}, &s.verdicts)
 	if err == nil {
-		s.log.Warn("the brokers had left a save open after a crash: ended it as they had decided", "topic", Topic(s.pipeline), "committed", commit)
+		s.log.Warn("the brokers had left a transaction open after a crash: ended it as they had decided",
+			"transactional_id", TransactionalID(s.pipeline), "committed", commit, "partitions", open.Partitions)
 	}
 	return err == nil, err
+}
+
+// written returns the topics that an earlier writer's transactions may be in: those of events as well, if it
+// delivered exactly once. A record that cannot be read tells of none.
+func (s *KafkaStore) written(ctx context.Context) []string {
+	topics := []string{Topic(s.pipeline)}
+	if r, err := s.newest(ctx, false); err == nil && r != nil {
+		topics = slices.AppendSeq(topics, maps.Keys(r.Partitions))
+	}
+	return topics
 }
 
 // notSucceeded looks, before claiming again, whether another instance has taken over meanwhile. A

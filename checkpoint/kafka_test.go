@@ -361,8 +361,8 @@ func TestKafkaStoreCommittedAndNotVisible(t *testing.T) {
 	})
 	r, err := s.Acquire(ctx)
 	wantEnd(t, r, err, 10)
-	if hidden != 1 {
-		t.Errorf("the record was hidden %d times", hidden)
+	if hidden == 0 {
+		t.Error("the record was never hidden")
 	}
 }
 

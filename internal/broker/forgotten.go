@@ -28,6 +28,8 @@ const (
 	ownEpochs = 2
 	// askAgain is the pause before a coordinator that is not ready is asked again.
 	askAgain = 50 * time.Millisecond
+	// endWithin bounds what ends a transaction once that is begun.
+	endWithin = 5 * time.Second
 	// decideTries is how often an open transaction is aborted in vain before that is left to the claim.
 	decideTries = 10
 )
@@ -229,6 +231,8 @@ func (f *Forgotten) End(ctx context.Context, client *kgo.Client, transactionalID
 			"kafka-transactions.sh find-hanging names the partitions, and abort ends it there. With the checkpoint's topic among them all of it comes again. Without that compare the tables of these topics with what consumers have: if it was committed, its rows there are given up.")
 	}
 	before.ending.by, before.ending.commit = now, commit
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endWithin) // a stop in between would have it given up
+	defer cancel()
 	if err := f.join(ctx, client, transactionalID, now); err != nil {
 		return false, fmt.Errorf("%s: %w", ending, err)
 	}
