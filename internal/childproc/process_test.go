@@ -110,12 +110,16 @@ func TestStartReportsAMissingProgram(t *testing.T) {
 	}
 }
 
-func TestFreePortIsBelowEphemeral(t *testing.T) {
-	port, err := FreePort()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if port < portLow || port >= portHigh {
-		t.Fatalf("port %d", port)
+func TestFreePortHandsOutEachOnce(t *testing.T) {
+	seen := map[int]bool{}
+	for range 3 * portBlock { // more than one block
+		port, err := FreePort()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if port < portLow || port >= portHigh || seen[port] {
+			t.Fatalf("port %d, handed out before: %v", port, seen[port])
+		}
+		seen[port] = true
 	}
 }
