@@ -18,7 +18,7 @@ func TestDemo(t *testing.T) {
 		t.Fatalf("exit code %d, %s", code, stderr)
 	}
 	for _, want := range []string{
-		`(?m)^ +\d+\.\d ms  \S+  insert     shop\.customers  \{"id":1,.*"home":\{"street":`,
+		`(?m)^ +\d+\.\d ms  \S+  insert     shop\.customers  \{"id":\d+,.*"home":\{"street":`,
 		`(?m)update     shop\.stock `,
 		`rows written +([1-9]\d*)   in \d+ transactions; \d+ more were rolled back\nrows arrived +([1-9]\d*)   commit→consumer p50 \d+\.\d ms, p95 \d+\.\d ms\nlost 0\n$`,
 	} {
