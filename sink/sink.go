@@ -29,8 +29,9 @@ const (
 	// default would have a start wait 5 s for a topic that was just created, and most of what a restart
 	// of a broker takes is waiting for the next look.
 	metadataMinAge = 250 * time.Millisecond
-	// closeWithin bounds how long Close waits for the promises of records that are given up.
-	closeWithin = 5 * time.Second
+	// closeWithin bounds how long Close waits for the promises of records that are given up. With abortWithin it is
+	// less than a pipeline waits for the whole.
+	closeWithin = 500 * time.Millisecond
 )
 
 // errStopped ends a wait because the sink has failed or was closed.

@@ -24,7 +24,7 @@ type nemesis struct {
 func nemeses() []nemesis {
 	all := []nemesis{
 		{"kill -9", true, func(s *soak) { s.kill(); s.start() }},
-		{"stop and start", true, func(s *soak) { s.terminate(0); s.start() }},
+		{"stop and start", true, (*soak).stopAndStart},
 		{"frozen and replaced", true, (*soak).replace},
 		{"frozen", false, (*soak).freeze},
 		{"walsender terminated", false, (*soak).terminateWalsender},
@@ -36,7 +36,7 @@ func nemeses() []nemesis {
 		{"broker frozen", false, (*soak).freezeBroker},
 		{"commit answer lost", false, (*soak).loseCommit},
 		{"DDL", false, (*soak).ddl},
-		{"half-open: Kafka", false, func(s *soak) { s.net.toKafka.Forget() }},
+		{"half-open: Kafka", false, func(s *soak) { s.net.toKafka.Forget(); s.forgot = time.Now() }},
 		{"half-open: Postgres", false, func(s *soak) { s.net.toPostgres.Forget() }},
 	}
 	for _, harm := range harms {
@@ -113,6 +113,19 @@ func (s *soak) freezeBroker() {
 	s.broker.Pause()
 	s.pass(s.between(500*time.Millisecond, 4*time.Second))
 	s.broker.Continue()
+}
+
+// unheard is how long the Kafka client may wait for an answer over a connection that is half-open, before it makes another.
+const unheard = 25 * time.Second
+
+// stopAndStart stops walferry in good order. Only where its brokers may not hear it may it leave something to the next start.
+func (s *soak) stopAndStart() {
+	codes := []int{0}
+	if time.Since(s.forgot) < unheard {
+		codes = append(codes, 4)
+	}
+	s.terminate(codes...)
+	s.start()
 }
 
 func (s *soak) loseCommit() {

@@ -25,6 +25,7 @@ type soak struct {
 	memory    memory
 
 	began    time.Time
+	forgot   time.Time // when the connections to Kafka became half-open last
 	faults   map[string]int
 	changes  int
 	records  int
